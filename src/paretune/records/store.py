@@ -1,0 +1,246 @@
+"""Run folders on disk: immutable spec, append-only events, atomic status; one writer a run, held by a lock.
+
+Not here: what the records mean. A torn last line of events is tolerated; a status appears by rename or not at all; a
+lock (flock) dies with its process, so a killed runner leaves nothing to clean.
+
+    for run in StudyFolder(Path("runs/demo")).runs(): print(run.id, run.status())
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+from paretune.core.config import JsonObject
+from paretune.core.errors import RecordError, StorageError, said
+from paretune.core.events import Event
+from paretune.records.schema import (
+    PREDICTION_COLUMNS,
+    SCHEMA_VERSION,
+    ExampleText,
+    Measurements,
+    RunSpec,
+    Stage,
+    State,
+    Status,
+    StudyRecord,
+)
+
+RecordT = TypeVar("RecordT", bound=BaseModel)
+
+PREDICTIONS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.string()),
+        ("prediction", pa.string()),
+        ("score", pa.float32()),
+        ("label_probability", pa.float32()),
+        ("near_duplicate", pa.bool_()),
+    ]
+)
+assert tuple(PREDICTIONS.names) == PREDICTION_COLUMNS
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write a whole file by rename, so that readers see the old one or the new one.
+
+    Raises:
+        StorageError: the folder cannot be written or the disk is full; the old file is untouched.
+    """
+    payload = data.encode() if isinstance(data, str) else data
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise StorageError(f"cannot write {path}: {reason} — free space or choose another folder") from error
+
+
+def read_record(path: Path, into: type[RecordT]) -> RecordT:
+    """Read one JSON record.
+
+    Raises:
+        RecordError: missing, not JSON, of a newer schema, or of another shape.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(said(f"{path} cannot be read ({error})", "a record that paretune wrote")) from error
+    try:
+        tree = json.loads(text)
+        version = tree.get("schema_version", SCHEMA_VERSION)
+        if version > SCHEMA_VERSION:
+            given = f"{path} has schema version {version}"
+            raise RecordError(said(given, f"at most {SCHEMA_VERSION}", do="update paretune"))
+        return into.model_validate_json(text)
+    except (json.JSONDecodeError, AttributeError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise RecordError(said(f"{path} is not a {into.__name__} ({first})", "a record that paretune wrote")) from error
+
+
+class RunFolder:
+    """One run's folder; reading never locks, writing needs `claimed()`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def adapter(self) -> Path:
+        """Where the trained weights lie (safetensors)."""
+        return self.path / "adapter"
+
+    @contextmanager
+    def claimed(self) -> Iterator[bool]:
+        """Hold the run's lock; yields False where another live process holds it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def spec(self) -> RunSpec:
+        return read_record(self.path / "spec.json", RunSpec)
+
+    def write_spec(self, spec: RunSpec) -> None:
+        """Write the spec once; a second call with the same spec does nothing."""
+        if not (self.path / "spec.json").exists():
+            write_atomically(self.path / "spec.json", spec.model_dump_json(indent=1))
+
+    def status(self) -> Status | None:
+        """None while the run has not come to an end of any kind."""
+        path = self.path / "status"
+        return read_record(path, Status) if path.exists() else None
+
+    def set_status(self, state: State, stage: Stage, reason: str = "") -> None:
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        write_atomically(self.path / "status", Status(state=state, stage=stage, reason=reason, at=at).model_dump_json())
+
+    def write_provenance(self, provenance: JsonObject) -> None:
+        write_atomically(self.path / "provenance.json", json.dumps(provenance, indent=1, ensure_ascii=False))
+
+    def provenance(self) -> JsonObject:
+        path = self.path / "provenance.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def append_event(self, event: Event, at_seconds: float) -> None:
+        """Append one line; `at_seconds` counts from the run's start."""
+        line = {"event": type(event).__name__, "at_seconds": round(at_seconds, 3), **dataclasses.asdict(event)}
+        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def clear_events(self) -> None:
+        """Begin a run anew: what a killed attempt left is not mixed with the next."""
+        (self.path / "events.jsonl").unlink(missing_ok=True)
+
+    def events(self) -> list[JsonObject]:
+        """All whole lines; a torn one is left out."""
+        path = self.path / "events.jsonl"
+        if not path.exists():
+            return []
+        found: list[JsonObject] = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return found
+
+    def write_predictions(self, rows: pa.Table) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows.cast(PREDICTIONS), sink, compression="zstd")
+        write_atomically(self.path / "predictions.parquet", sink.getvalue().to_pybytes())
+
+    def predictions(self) -> pa.Table:
+        """Columns of `PREDICTION_COLUMNS`, in the order of the splits.
+
+        Raises:
+            RecordError: the run was not scored, or the file is torn.
+        """
+        path = self.path / "predictions.parquet"
+        try:
+            return pq.read_table(path, schema=PREDICTIONS)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise RecordError(said(f"{path} cannot be read ({error})", "predictions of a scored run")) from error
+
+    def write_measurements(self, measurements: Measurements) -> None:
+        write_atomically(self.path / "measurements.json", measurements.model_dump_json(indent=1))
+
+    def measurements(self) -> Measurements:
+        return read_record(self.path / "measurements.json", Measurements)
+
+    @property
+    def scored(self) -> bool:
+        status = self.status()
+        return status is not None and status.state == "ok" and status.stage == "scored"
+
+
+class StudyFolder:
+    """A study's folder under `runs/` or `results/`: same layout, but what is published has no weights and no data."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def data(self) -> Path:
+        """Prepared splits; never published."""
+        return self.path / "data"
+
+    def study(self) -> StudyRecord:
+        """Read the study's record.
+
+        Raises:
+            RecordError: the folder is no study's.
+        """
+        if not (self.path / "study.json").exists():
+            allowed = "a folder that `paretune study` or `paretune publish` wrote"
+            raise RecordError(said(f"{self.path} has no study.json", allowed))
+        return read_record(self.path / "study.json", StudyRecord)
+
+    def write_study(self, study: StudyRecord) -> None:
+        write_atomically(self.path / "study.json", study.model_dump_json(indent=1))
+
+    def run(self, spec: RunSpec) -> RunFolder:
+        return RunFolder(self.path / "runs" / spec.run_id)
+
+    def runs(self) -> list[RunFolder]:
+        """All folders that hold a spec, in the order of their ids."""
+        return [RunFolder(path.parent) for path in sorted((self.path / "runs").glob("*/spec.json"))]
+
+    def write_examples(self, examples: list[ExampleText]) -> None:
+        lines = [example.model_dump(mode="json") for example in examples]
+        write_atomically(self.path / "examples.json", json.dumps(lines, ensure_ascii=False, indent=1))
+
+    def examples(self) -> list[ExampleText]:
+        path = self.path / "examples.json"
+        if not path.exists():
+            return []
+        return [ExampleText.model_validate(line) for line in json.loads(path.read_text("utf-8"))]

@@ -1,0 +1,222 @@
+"""The report of a study: one HTML file in a language, made from the study's folder alone.
+
+Not here: the statistics, the words of the answer (`answer.py`), the drawing (`ink.py`). Building reads records, needs
+no torch and no network, and gives the same bytes each time.
+
+    build(Path("results/demo"), "ru")  # → results/demo/report.ru.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from paretune.core.config import JsonObject
+from paretune.records.store import StudyFolder, write_atomically
+from paretune.report import sheets
+from paretune.report.answer import answer, answer_of
+from paretune.report.confusion import confusion_figures
+from paretune.report.exploration_figures import exploration_figures, overview_sheet
+from paretune.report.facts import StudyFacts, gather
+from paretune.report.figures import curve_figure, difference_figure, quality_figure
+from paretune.report.front import front_figures, front_note
+from paretune.report.latency import latency_figure
+from paretune.report.page import Card, Page, Section, rendered
+from paretune.report.tables import MethodRow, metric_name, rows_of
+from paretune.report.wording import Words
+
+__all__ = ["answer", "build"]
+LONGEST_TEXT = 600
+
+
+def build(folder: Path, lang: str, out: Path | None = None) -> Path:
+    """Write the report of a study; `out` is `report.<lang>.html` in its folder unless given.
+
+    Raises:
+        ConfigError: an unknown language. RecordError: no study's folder. StorageError: `out` cannot be written.
+    """
+    words = Words(lang)
+    page = study_page(gather(StudyFolder(folder)), words)
+    path = out if out is not None else folder / f"report.{lang}.html"
+    write_atomically(path, rendered(page, words))
+    return path
+
+
+def study_page(facts: StudyFacts, words: Words) -> Page:
+    """The report as data."""
+    study, rows = facts.study, rows_of(facts)
+    pilot = ""
+    if study.pilot:
+        seeds = words.plural("{n} seed", "{n} seeds", len(study.seeds))
+        pilot = words.say("Pilot: {seeds}; every conclusion here is provisional until there are five.", {"seeds": seeds})
+    fallback = next(iter(study.question.values()), "")
+    runs = sum(row.scored_runs for row in rows)
+    overview = (
+        (words.say("base model"), study.model_source),
+        (words.say("data"), study.data_source),
+        (words.say("metric"), metric_name(words, study.metric)),
+        (words.say("methods"), words.count(len(study.methods))),
+        (words.say("scored runs"), words.count(runs)),
+    )
+    sections = (
+        _results(facts, rows, words),
+        _costs(facts, rows, words),
+        _scores(facts, rows, words),
+        _training(facts, words),
+        _mistakes(facts, words),
+        _data(facts, words),
+        _method(facts, rows, words),
+    )
+    return Page(
+        title=study.name,
+        subtitle=words.say("A paretune study"),
+        question=study.question.get(words.lang, fallback),
+        answer=answer_of(facts, words),
+        pilot=pilot,
+        facts=overview,
+        sections=tuple(section for section in sections if section is not None),
+    )
+
+
+def _results(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
+    figures = [quality_figure(facts, words), difference_figure(facts, rows, words)]
+    return Section(
+        name="results",
+        title=words.say("Results"),
+        findings=tuple(sheets.findings(facts, rows, words)),
+        first=(sheets.quality_sheet(facts, rows, words),),
+        figures=tuple(figure for figure in figures if figure is not None),
+    )
+
+
+def _costs(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
+    latency, fronts = latency_figure(rows, words), front_figures(facts, words)
+    return Section(
+        name="costs",
+        title=words.say("Quality against cost"),
+        lead=front_note(words) if fronts else "",
+        figures=(*fronts, *([latency] if latency else [])),
+        sheets=(sheets.resources_sheet(rows, words), *([sheets.latency_sheet(rows, words)] if latency else [])),
+    )
+
+
+def _scores(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section | None:
+    splits = list(dict.fromkeys(split for row in rows for split in row.scores))
+    ordered = [split for split in splits if split == "test"] + [split for split in splits if split not in ("test", "validation")]
+    ordered += [split for split in splits if split == "validation"]
+    unique = dict.fromkeys(ordered)
+    if not unique:
+        return None
+    tables = tuple(sheets.scores_sheet(facts, rows, words, split) for split in unique)
+    return Section("scores", words.say("All metrics"), sheets=tables)
+
+
+def _training(facts: StudyFacts, words: Words) -> Section:
+    curve = curve_figure(facts, words)
+    return Section(
+        name="training",
+        title=words.say("Training"),
+        figures=(curve,) if curve else (),
+        sheets=(sheets.search_sheet(facts, words),),
+    )
+
+
+def _mistakes(facts: StudyFacts, words: Words) -> Section | None:
+    figures, cards = tuple(confusion_figures(facts, words)), tuple(example_cards(facts))
+    if not figures and not cards:
+        return None
+    intro = (words.say("Examples: what each method said of a text with its first seed."),) if cards else ()
+    return Section("mistakes", words.say("What the methods say"), paragraphs=intro, figures=figures, cards=cards)
+
+
+def example_cards(facts: StudyFacts) -> list[Card]:
+    """Example texts with the prediction of each method's first seed; methods that did not see one are left out."""
+    said: dict[tuple[str, str], list[tuple[str, str, bool]]] = {}
+    for method in facts.scored:
+        run = method.runs[min(method.runs)]
+        for split, predictions in run.splits.items():
+            triples = zip(predictions.ids, predictions.labels, predictions.predictions, strict=True)
+            for identifier, label, prediction in triples:
+                said.setdefault((split, identifier), []).append((method.label, prediction, prediction == label))
+    cards: list[Card] = []
+    for example in facts.examples:
+        found = said.get((example.split, example.id), [])
+        text = example.text if len(example.text) <= LONGEST_TEXT else example.text[:LONGEST_TEXT].rstrip() + " …"
+        if found:
+            cards.append(Card(example.label, text, tuple(found)))
+    return cards
+
+
+def _data(facts: StudyFacts, words: Words) -> Section | None:
+    exploration = facts.exploration
+    if exploration is None:
+        return None
+    return Section(
+        name="data",
+        title=words.say("The data"),
+        figures=tuple(exploration_figures(exploration, words)),
+        sheets=(overview_sheet(exploration, words), sheets.cleaning_sheet(exploration.cleaning, words)),
+    )
+
+
+def _method(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
+    folded = [sheets.phases_sheet(facts, words)] if facts.scored else []
+    return Section(
+        name="method",
+        title=words.say("How it was done"),
+        notes=tuple(study_notes(facts, words)),
+        sheets=(sheets.settings_sheet(facts.study, words),),
+        folded=(*folded, provenance_sheet(facts, words)),
+        code=(words.say("Study file"), facts.study.file_text),
+    )
+
+
+def study_notes(facts: StudyFacts, words: Words) -> list[str]:
+    """What a reader must know of the models, the settings and the runs."""
+    known = {
+        "quantised_4bit": words.say("The base model's weights come from a file quantised to 4 bits; they are not the published ones."),
+    }
+    notes = [known.get(note, note) for note in facts.study.model_notes]
+    if not _any_dropout(facts.study.spec):
+        notes.append(words.say("Dropout is 0 for every method: on a processor it is the largest single cost of a training step."))
+    tokens = {"tokens": words.plural("{n} token", "{n} tokens", facts.study.max_tokens)}
+    notes.append(words.say("A text is cut after {tokens}.", tokens))
+    for method in facts.scored:
+        for note in dict.fromkeys(note for one in method.measurements() for note in one.notes):
+            notes.append(f"{method.label}: {note}")
+    sources = dict.fromkeys(one.energy_source for method in facts.scored for one in method.measurements() if one.energy_joules)
+    if sources:
+        notes.append(words.say("Source of the energy figures: {source}.", {"source": ", ".join(sources)}))
+    return notes
+
+
+def _any_dropout(tree: object) -> bool:
+    """Whether a setting named …dropout… is set to anything but 0."""
+    if isinstance(tree, Mapping):
+        items: Mapping[str, Any] = tree
+        return any((isinstance(value, int | float) and "dropout" in key and value > 0) or _any_dropout(value) for key, value in items.items())
+    return isinstance(tree, list) and any(_any_dropout(one) for one in tree)
+
+
+def provenance_sheet(facts: StudyFacts, words: Words) -> sheets.Sheet:
+    """Machine, versions and commit: what all runs have in common, and which entries differ between runs."""
+    lines = flat(facts.study.machine)
+    found = [flat(run.provenance) for method in facts.scored for _, run in sorted(method.runs.items()) if run.provenance]
+    for key in dict.fromkeys(key for one in found for key in one):
+        values = {one.get(key, "—") for one in found}
+        lines.setdefault(key, values.pop() if len(values) == 1 else words.say("differs between runs"))
+    rows = [[key, value] for key, value in lines.items()]
+    return sheets.plain(words.say("Provenance"), [words.say("entry"), words.say("value")], rows, left=(1,))
+
+
+def flat(tree: JsonObject, prefix: str = "") -> dict[str, str]:
+    """A tree as one level: "versions.torch" → "2.13.0"."""
+    lines: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            lines |= flat(value, f"{prefix}{key}.")
+        else:
+            text = ", ".join(str(one) for one in value) if isinstance(value, list) else str(value)
+            lines[f"{prefix}{key}"] = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + " …"
+    return lines

@@ -1,0 +1,286 @@
+"""What a study's records say, gathered once for every table, figure and sentence of a report.
+
+Not here: words, numbers for readers, or any figure that does not come from records or from `stats/`. A method without
+a scored run stays in, with the states its runs ended in.
+
+    facts = gather(StudyFolder(Path("results/demo"))); facts.comparisons["lora"].verdict
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pyarrow.compute as pc
+
+from paretune.core.config import JsonObject
+from paretune.core.errors import RecordError, said
+from paretune.records.exploration import Exploration
+from paretune.records.schema import (
+    ExampleText,
+    Family,
+    Measurements,
+    MethodRecord,
+    RunSpec,
+    Selection,
+    StudyRecord,
+)
+from paretune.records.store import RunFolder, StudyFolder, read_record
+from paretune.stats.compare import Comparison, compare
+from paretune.stats.intervals import Interval, t_interval
+from paretune.stats.metrics import METRICS, all_scores, per_example, score
+from paretune.stats.pareto import p_non_dominated
+
+LEVEL = 0.95
+PARETO_DRAWS = 1000
+MEASURED = ("counter", "sampled")  # grades that may be ranked (SCIENCE 8)
+
+
+@dataclass(frozen=True)
+class SplitPredictions:
+    """Predictions of one run on one split; all arrays have one entry an example."""
+
+    ids: list[str]
+    labels: list[str]
+    predictions: list[str]
+    score: np.ndarray
+    label_probability: np.ndarray
+    near_duplicate: np.ndarray
+
+    def scores(self) -> dict[str, float]:
+        """All metrics of the split; without log-loss and calibration error where a method gives no probabilities."""
+        if not (np.isfinite(self.score).all() and np.isfinite(self.label_probability).all()):
+            return {metric: score(metric, self.labels, self.predictions) for metric in METRICS}
+        return all_scores(self.labels, self.predictions, self.score, self.label_probability)
+
+    def away_from_training(self, metric: str) -> float | None:
+        """The metric over examples without a near-duplicate in training data; None where none or all have one."""
+        kept = [index for index, marked in enumerate(self.near_duplicate) if not marked]
+        if not kept:
+            return None
+        return score(metric, [self.labels[index] for index in kept], [self.predictions[index] for index in kept])
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """A run that was scored on the test splits."""
+
+    id: str
+    spec: RunSpec
+    finished: str
+    measurements: Measurements
+    splits: dict[str, SplitPredictions]
+    losses: list[tuple[int, float]]
+    provenance: JsonObject
+
+
+@dataclass
+class MethodFacts:
+    """All that is known of one method; `runs` maps a seed to its scored run, `stopped` a state to its number of runs."""
+
+    record: MethodRecord
+    selection: Selection | None
+    runs: dict[int, ScoredRun] = field(default_factory=dict[int, ScoredRun])
+    stopped: Counter[str] = field(default_factory=Counter[str])
+    reasons: list[str] = field(default_factory=list[str])
+    failed_trials: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def label(self) -> str:
+        return self.record.label
+
+    @property
+    def family(self) -> Family:
+        return self.record.family
+
+    def examples(self, metric: str, split: str = "test") -> dict[int, np.ndarray]:
+        """Per-example values of a metric for each seed; their mean is the metric."""
+        return {
+            seed: np.asarray(per_example(metric, run.splits[split].labels, run.splits[split].predictions))
+            for seed, run in sorted(self.runs.items())
+            if split in run.splits
+        }
+
+    def seed_scores(self, metric: str, split: str = "test") -> list[float]:
+        """The metric for each seed, in the order of the seeds."""
+        found = [run.splits[split] for _, run in sorted(self.runs.items()) if split in run.splits]
+        return [score(metric, one.labels, one.predictions) for one in found]
+
+    def measurements(self) -> list[Measurements]:
+        return [run.measurements for _, run in sorted(self.runs.items())]
+
+    def churn(self) -> float | None:
+        """Mean share of test examples on which two seeds of this method say different things."""
+        said_by = [np.asarray(run.splits["test"].predictions, dtype=object) for run in self.runs.values() if "test" in run.splits]
+        pairs = [(a, b) for index, a in enumerate(said_by) for b in said_by[index + 1 :]]
+        return float(np.mean([np.mean(a != b) for a, b in pairs])) if pairs else None
+
+
+@dataclass
+class StudyFacts:
+    """A study's records with its statistics."""
+
+    study: StudyRecord
+    exploration: Exploration | None
+    examples: list[ExampleText]
+    methods: list[MethodFacts]
+
+    @cached_property
+    def by_label(self) -> dict[str, MethodFacts]:
+        return {method.label: method for method in self.methods}
+
+    @property
+    def metric(self) -> str:
+        return self.study.metric
+
+    @cached_property
+    def scored(self) -> list[MethodFacts]:
+        """Methods with at least one scored run, in the study's order."""
+        return [method for method in self.methods if method.runs]
+
+    @cached_property
+    def example_values(self) -> dict[str, dict[int, np.ndarray]]:
+        return {method.label: method.examples(self.metric) for method in self.scored}
+
+    @cached_property
+    def quality(self) -> dict[str, Interval]:
+        """Mean of the headline metric over seeds with its t interval (unbounded where there is one seed)."""
+        found = {method.label: self.quality_on(method.label, "test") for method in self.scored}
+        return {label: interval for label, interval in found.items() if interval is not None}
+
+    def against(self, control: str, split: str = "test") -> dict[str, Comparison]:
+        """Differences of every other scored method to one of them; empty where that one was never scored."""
+        values = self.example_values
+        if split != "test":
+            found = {method.label: method.examples(self.metric, split) for method in self.scored}
+            values = {label: by_seed for label, by_seed in found.items() if by_seed}
+        if control not in values or len(values) < 2:
+            return {}
+        return {one.method: one for one in compare(values, control, self.study.margin, LEVEL)}
+
+    def quality_on(self, label: str, split: str) -> Interval | None:
+        """Mean of the headline metric over seeds on any split; None where the method was not scored on it."""
+        values = self.by_label[label].seed_scores(self.metric, split)
+        if not values:
+            return None
+        return t_interval(values, LEVEL) if len(values) > 1 else Interval(values[0], -np.inf, np.inf, 0.0)
+
+    @cached_property
+    def comparisons(self) -> dict[str, Comparison]:
+        return self.against(self.study.control)
+
+    def mean_difference(self, label: str) -> float | None:
+        """Mean difference to the control over the seeds that both have; None where they share none."""
+        control, values = self.example_values.get(self.study.control, {}), self.example_values.get(label, {})
+        shared = sorted(control.keys() & values.keys())
+        if label == self.study.control or not shared:
+            return None
+        return float(np.mean([values[seed].mean() - control[seed].mean() for seed in shared]))
+
+    @cached_property
+    def not_beaten(self) -> dict[str, list[str]]:
+        """For each adaptation, the baselines that it does not beat: the interval of its difference reaches 0 or below."""
+        baselines = [method.label for method in self.scored if method.family == "baseline"]
+        adaptations = [method.label for method in self.scored if method.family == "adaptation"]
+        found: dict[str, list[str]] = {label: [] for label in adaptations}
+        for baseline in baselines:
+            for label, comparison in self.against(baseline).items():
+                ends = bounds(comparison.difference)
+                if label in found and (ends is None or ends[0] <= 0):
+                    found[label].append(baseline)
+        return found
+
+    def on_the_front(self, cost: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
+        """P(no other method is at least as good in quality and in cost, and better in one) for each method.
+
+        `cost` maps a method to its cost for each seed. Empty where fewer than two methods have a cost.
+        """
+        quality = {label: values for label, values in self.example_values.items() if label in cost}
+        if len(quality) < 2:
+            return {}
+        return p_non_dominated(
+            quality, {label: cost[label] for label in quality}, PARETO_DRAWS, rng=np.random.default_rng(0)
+        )
+
+
+def bounds(interval: Interval | None) -> tuple[float, float] | None:
+    """Both ends of an interval, or None where the data give no interval."""
+    if interval is None:
+        return None
+    low, high = interval.low, interval.high
+    return (low, high) if np.isfinite(low) and np.isfinite(high) else None
+
+
+def gather(folder: StudyFolder) -> StudyFacts:
+    """Read all records of a study.
+
+    Raises:
+        RecordError: the folder is no study's, or a record of it is torn.
+    """
+    study = folder.study()
+    chosen = {selection.method: selection for selection in study.selections}
+    methods = {record.label: MethodFacts(record, chosen.get(record.label)) for record in study.methods}
+    for run in folder.runs():
+        spec = run.spec()
+        method = methods.get(spec.method)
+        if method is not None and spec.seed in study.seeds:
+            _add(method, run, spec)
+    explored = folder.path / "explore.json"
+    exploration = read_record(explored, Exploration) if explored.exists() else None
+    facts = StudyFacts(study, exploration, folder.examples(), list(methods.values()))
+    _check_aligned(facts)
+    return facts
+
+
+def _add(method: MethodFacts, run: RunFolder, spec: RunSpec) -> None:
+    """Put one run where it belongs: scored, stopped, or a trial of the learning-rate search."""
+    status = run.status()
+    selection = method.selection
+    trial = selection is not None and spec.learning_rate != selection.learning_rate
+    state = "unfinished" if status is None else status.state
+    if state != "ok" or status is None:
+        if trial:
+            method.failed_trials[str(spec.learning_rate)] = state
+        else:
+            method.stopped[state] += 1
+            if status is not None and status.reason and status.reason not in method.reasons:
+                method.reasons.append(status.reason)
+        return
+    if trial or status.stage != "scored":
+        return
+    previous = method.runs.get(spec.seed)
+    if previous is None or previous.finished < status.at:  # after a change of the study the newest run counts
+        method.runs[spec.seed] = _scored(run, spec, status.at)
+
+
+def _scored(run: RunFolder, spec: RunSpec, finished: str) -> ScoredRun:
+    table = run.predictions()
+    splits: dict[str, SplitPredictions] = {}
+    for split in dict.fromkeys(table["split"].to_pylist()):
+        part = table.filter(pc.equal(table["split"], split))
+        splits[split] = SplitPredictions(
+            ids=part["id"].to_pylist(),
+            labels=part["label"].to_pylist(),
+            predictions=part["prediction"].to_pylist(),
+            score=np.asarray(part["score"].to_pylist(), dtype=float),
+            label_probability=np.asarray(part["label_probability"].to_pylist(), dtype=float),
+            near_duplicate=np.asarray([bool(value) for value in part["near_duplicate"].to_pylist()]),
+        )
+    losses = [(int(line["step"]), float(line["loss"])) for line in run.events() if line.get("event") == "StepEnded"]
+    return ScoredRun(run.id, spec, finished, run.measurements(), splits, losses, run.provenance())
+
+
+def _check_aligned(facts: StudyFacts) -> None:
+    """Paired statistics need the same test examples in the same order in every run."""
+    reference: tuple[str, list[str]] | None = None
+    for method in facts.scored:
+        for run in method.runs.values():
+            ids = run.splits["test"].ids if "test" in run.splits else []
+            if reference is None:
+                reference = (run.id, ids)
+            if not ids or ids != reference[1]:
+                given = f"run {run.id} and run {reference[0]} have other test examples"
+                raise RecordError(said(given, "the same examples in every run", do="run the study again in a new folder"))

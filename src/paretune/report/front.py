@@ -1,0 +1,226 @@
+"""Pareto plots: quality against one cost, with the probability of each method to stand on the front.
+
+Not here: the other figures. An estimated or assumed cost gets no plot (SCIENCE 8); a method without the cost stays out.
+
+    figures = front_figures(facts, Words("en"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from paretune.core.config import JsonObject
+from paretune.records.schema import Measurements
+from paretune.report import axes, ink
+from paretune.report.facts import MEASURED, StudyFacts, bounds
+from paretune.report.labels import Spot, placed
+from paretune.report.sheets import plain
+from paretune.report.tables import metric_name
+from paretune.report.wording import Words
+
+SURE = 0.95
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """One method in a Pareto plot; `standing` is "front", "dominated" or "undecided" by P(non-dominated)."""
+
+    method: str
+    cost: float
+    quality: float
+    low: float | None
+    high: float | None
+    p_front: float | None
+    standing: str
+
+
+@dataclass(frozen=True)
+class CostAxis:
+    """A cost that can be plotted: how to read it from a run and how to write it."""
+
+    name: str
+    title: str
+    read: Callable[[Measurements], float | None]
+    form: Callable[[float], str]
+
+
+def cost_axes(words: Words) -> list[CostAxis]:
+    """Peak memory, training time, trainable parameters, and energy where it was measured."""
+
+    def energy(one: Measurements) -> float | None:
+        return one.energy_joules.value if one.energy_joules and one.energy_joules.grade in MEASURED else None
+
+    def memory(one: Measurements) -> float | None:
+        return one.peak_memory_bytes.value if one.peak_memory_bytes.grade in MEASURED else None
+
+    def seconds(one: Measurements) -> float | None:
+        return one.train_seconds.value if one.train_seconds.grade in MEASURED else None
+
+    return [
+        CostAxis("memory", words.say("peak memory"), memory, words.size),
+        CostAxis("seconds", words.say("training time"), seconds, words.duration),
+        CostAxis("parameters", words.say("trainable parameters"), lambda one: float(one.trainable_parameters), words.compact),
+        CostAxis("energy", words.say("energy"), energy, words.energy),
+    ]
+
+
+def front_data(facts: StudyFacts, axis: CostAxis) -> list[FrontPoint]:
+    """One point for each scored method that has the cost in every run."""
+    costs: dict[str, dict[int, float]] = {}
+    for method in facts.scored:
+        found = {seed: axis.read(run.measurements) for seed, run in method.runs.items()}
+        known = {seed: value for seed, value in found.items() if value is not None}
+        if len(known) == len(found):
+            costs[method.label] = known
+    chances = facts.on_the_front(costs)
+    points: list[FrontPoint] = []
+    for label, by_seed in costs.items():
+        quality, chance = facts.quality[label], chances.get(label)
+        ends = bounds(quality)
+        low, high = ends or (None, None)
+        standing = "undecided"
+        if chance is not None and chance >= SURE:
+            standing = "front"
+        elif chance is not None and chance <= 1 - SURE:
+            standing = "dominated"
+        points.append(FrontPoint(label, sum(by_seed.values()) / len(by_seed), quality.estimate, low, high, chance, standing))
+    return points
+
+
+def standing_names(words: Words) -> dict[str, str]:
+    """The three standings, in the order of the legend."""
+    return {
+        "front": words.say("on the front"),
+        "undecided": words.say("undecided"),
+        "dominated": words.say("dominated"),
+    }
+
+
+def front_chart(points: Sequence[FrontPoint], axis: CostAxis, metric: str, words: Words, width: int) -> JsonObject:
+    """The plot as one Vega-Lite spec of `width` pixels over all; far-off points lie at an edge with an arrow."""
+    inner_width, inner_height = width - 92, 300
+    costs = [point.cost for point in points]
+    positive = [cost for cost in costs if cost > 0]
+    log = bool(positive) and max(positive) / min(positive) > axes.LOG_RATIO
+    if log:
+        x_low, x_high = min(positive) / 1.6, max(positive) * 1.6
+        if min(costs) <= 0:
+            x_low /= 3
+    else:
+        x_low, x_high = axes.padded(min(costs), max(costs), 0.12)
+        x_low = max(x_low, 0.0) if min(costs) >= 0 else x_low
+    core_low, core_high = axes.core([point.quality for point in points])
+    inside = [point for point in points if point.quality >= core_low]
+    y_low, y_high = axes.padded(
+        min([core_low, *(max(point.low, core_low - (core_high - core_low)) for point in inside if point.low is not None)]),
+        max([core_high, *(min(point.high, core_high + (core_high - core_low)) for point in inside if point.high is not None)]),
+    )
+    y_high = min(y_high, axes.CEILING)
+    names, rows, spots = standing_names(words), list[JsonObject](), list[Spot]()
+    for point in points:
+        x = max(point.cost, x_low) if log else point.cost
+        y = max(point.quality, y_low)
+        chance = words.percent(point.p_front) if point.p_front is not None else words.say("not measured")
+        arrow = "↓ " if point.quality < y_low else ""
+        text = f"{point.method} {arrow}" + (words.number(point.quality, 2) if arrow else f"({chance})")
+        rows.append(
+            {
+                "x": x,
+                "y": y,
+                "low": None if arrow or point.low is None else max(point.low, y_low),
+                "high": None if arrow or point.high is None else min(point.high, y_high),
+                words.say("method"): point.method,
+                words.say("standing"): names[point.standing],
+                axis.title: axis.form(point.cost),
+                metric: words.number(point.quality),
+                words.say("95 % interval"): words.spread(point.low, point.high) if point.low is not None and point.high is not None else "—",
+                words.say("P(on the front)"): chance,
+            }
+        )
+        across = axes.position(x, x_low, x_high, log) * inner_width
+        down = (1 - axes.position(y, y_low, y_high, False)) * inner_height
+        spots.append(Spot(across, down, text))
+    ticks = axes.log_ticks(x_low, x_high, width // 85) if log else axes.nice_ticks(x_low, x_high, width // 110)
+    x_scale: JsonObject = {"type": "log" if log else "linear", "domain": [x_low, x_high], "nice": False, "zero": False}
+    x = {
+        "field": "x",
+        "type": "quantitative",
+        "scale": x_scale,
+        "title": axis.title,
+        "axis": {"values": ticks, "labelExpr": axes.tick_labels(ticks, axis.form), "labelOverlap": True},
+    }
+    y = {
+        "field": "y",
+        "type": "quantitative",
+        "scale": {"domain": [y_low, y_high], "nice": False, "zero": False},
+        "title": metric,
+        "axis": {"tickCount": 5, "minExtent": 40, "maxExtent": 40},
+    }
+    shown = [name for key, name in names.items() if any(point.standing == key for point in points)]
+    colour = {"front": ink.FRONT, "undecided": ink.UNDECIDED, "dominated": ink.DOMINATED}
+    shape = {"front": "circle", "undecided": "diamond", "dominated": "cross"}
+    keys = [key for key, name in names.items() if name in shown]
+    standing = {"field": words.say("standing"), "type": "nominal", "title": None}
+    hidden = ("x", "y", "low", "high")
+    tooltip = [{"field": name, "type": "nominal"} for name in rows[0] if name not in hidden] if rows else []
+    mark_encoding: JsonObject = {
+        "x": x,
+        "y": y,
+        "color": {**standing, "scale": {"domain": shown, "range": [colour[key] for key in keys]}},
+        "shape": {**standing, "scale": {"domain": shown, "range": [shape[key] for key in keys]}},
+        "tooltip": tooltip,
+    }
+    texts: list[JsonObject] = [
+        {
+            "data": ink.values([{"x": row["x"], "y": row["y"], "text": spot.text}]),
+            "mark": {"type": "text", "dx": place.dx, "dy": place.dy, "align": place.align, "baseline": "middle"},
+            "encoding": {"x": x, "y": y, "text": {"field": "text"}},
+        }
+        for row, spot, place in zip(rows, spots, placed(spots, inner_width, inner_height), strict=True)
+    ]
+    whiskers: JsonObject = {
+        "transform": [{"filter": "datum.low !== null"}],
+        "mark": {"type": "rule", "strokeWidth": 1, "opacity": 0.55},
+        "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
+    }
+    marks: JsonObject = {"mark": {"type": "point", "filled": True, "size": 110, "opacity": 1}, "encoding": mark_encoding}
+    return ink.themed(
+        {"width": inner_width, "height": inner_height, "data": ink.values(rows), "layer": [whiskers, marks, *texts]},
+        words.say("Pareto plot: {metric} against {cost}", {"metric": metric, "cost": axis.title}),
+    )
+
+
+def front_note(words: Words) -> str:
+    """How to read the plots."""
+    return words.say(
+        "In brackets: the probability that no other method is at least as good in both and better in one, by "
+        "resampling seeds and examples. From 95 % on the front, up to 5 % dominated, between them undecided. "
+        "Upright lines: 95 % intervals over seeds. An arrow marks a point below the frame."
+    )
+
+
+def front_figures(facts: StudyFacts, words: Words) -> list[ink.Figure]:
+    """All plots for which at least two methods have a cost."""
+    metric, figures = metric_name(words, facts.metric), list[ink.Figure]()
+    for axis in cost_axes(words):
+        points = front_data(facts, axis)
+        if len(points) < 2:
+            continue
+        title = words.say("{metric} against {cost}", {"metric": metric[:1].upper() + metric[1:], "cost": axis.title})
+        names = standing_names(words)
+        rows = [
+            [
+                point.method,
+                axis.form(point.cost),
+                words.number(point.quality),
+                words.percent(point.p_front, 1) if point.p_front is not None else "—",
+                names[point.standing],
+            ]
+            for point in points
+        ]
+        columns = [words.say("method"), axis.title, metric, words.say("P(on the front)"), words.say("standing")]
+        data: list[JsonObject] = [dict(vars(point)) for point in points]
+        wide, narrow = (front_chart(points, axis, metric, words, width) for width in (480, 340))
+        figures.append(ink.Figure(f"front-{axis.name}", title, "", wide, narrow, plain(title, columns, rows, (4,)), data))
+    return figures

@@ -1,0 +1,196 @@
+"""Each method against the control: difference, p, equivalence, verdict, and the seeds that would decide it.
+
+Not here: the intervals' own mathematics (`intervals.py`), the words of a verdict (`report/`), rank or sign tests
+(with 5 paired seeds none can reach p < 0.05), comparisons across several data sets.
+Source: Holm 1979; two one-sided tests, Schuirmann 1987; both on the crossed seed × example t of `intervals.py`.
+
+    compare({"full": {0: np.zeros(9), 1: np.zeros(9)}, "lora": {0: np.eye(9)[0], 1: np.eye(9)[1]}}, "full", margin=0.2)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from paretune.stats.intervals import ROUNDING, Components, Interval, crossed_components, crossed_variance
+
+Verdict = Literal["better", "worse", "equivalent", "undecided"]
+SeedScores = Mapping[int, np.ndarray]  # seed → one value per test example, the same examples in the same order
+
+POWER = 0.8
+MOST_FURTHER_SEEDS = 200
+TOO_FEW_SEEDS = "too few seeds"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One method against the control.
+
+    `difference` is method − control; it and all p are None where fewer than 2 seeds are shared (`reason` says so).
+    `p` is two-sided and unadjusted, `p_holm` adjusted over all methods that have one, `tost_p` the larger of the two
+    one-sided p of equivalence, unadjusted. `seeds` counts the shared seeds.
+    For an undecided one, `more_seeds` is how many further seeds would decide it and `limited_by` what stands in the
+    way: "seeds" (more would decide; over 200 of them if `more_seeds` is None) or "examples" (the test set is too
+    small for any number of seeds). Both are None for a decided one.
+    """
+
+    method: str
+    seeds: int
+    difference: Interval | None
+    p: float | None
+    p_holm: float | None
+    tost_p: float | None
+    verdict: Verdict
+    more_seeds: int | None
+    limited_by: Literal["seeds", "examples"] | None
+    reason: str | None
+
+
+def compare(scores: Mapping[str, SeedScores], control: str, margin: float, level: float = 0.95) -> list[Comparison]:
+    """Compare every other method with the control, in the order given, on the seeds that both have.
+
+    The verdict, with α = 1 − level, is the first that holds:
+
+    1. fewer than 2 shared seeds: undecided, reason "too few seeds";
+    2. `tost_p` ≤ α, so |difference| < margin is shown: equivalent, *also* where the difference is significant (a
+       difference that exists and is too small to matter, by the margin the study declared);
+    3. `p_holm` ≤ α: better or worse, by the sign of the difference;
+    4. undecided.
+
+    Raises:
+        ValueError: unknown control, a margin that is not positive, `level` outside 0..1, or runs whose test examples
+            differ in number or hold NaN.
+    """
+    if control not in scores:
+        raise ValueError(f"unknown control {control!r}; allowed: {', '.join(scores)}")
+    if not (margin > 0 and math.isfinite(margin)):
+        raise ValueError(f"margin {margin} given; equivalence needs a margin above 0, such as 0.01")
+    if not 0 < level < 1:
+        raise ValueError(f"level {level} given; it must lie between 0 and 1, such as 0.95")
+    alpha = 1 - level
+    found = {name: _paired(scores[name], scores[control]) for name in scores if name != control}
+    p_of = {name: _p_difference(parts) for name, parts in found.items() if parts is not None}
+    holm_of = dict(zip(p_of, holm(list(p_of.values())), strict=True))
+    rejected = sum(p <= alpha for p in holm_of.values())
+    alpha_next = alpha / max(1, len(p_of) - rejected)  # the level at which Holm's procedure stopped
+    comparisons: list[Comparison] = []
+    for name, parts in found.items():
+        if parts is None:
+            shared = len(scores[name].keys() & scores[control].keys())
+            comparisons.append(Comparison(name, shared, None, None, None, None, "undecided", None, None, TOO_FEW_SEEDS))
+            continue
+        tost_p = _p_equivalence(parts, margin)
+        verdict = _verdict(parts.estimate, holm_of[name], tost_p, alpha)
+        more, limit = further_seeds(parts, margin, alpha_next, alpha) if verdict == "undecided" else (None, None)
+        difference = parts.interval(level)
+        comparisons.append(
+            Comparison(name, parts.seeds, difference, p_of[name], holm_of[name], tost_p, verdict, more, limit, None)
+        )
+    return comparisons
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values, in the order given."""
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def further_seeds(
+    parts: Components, margin: float, alpha_difference: float, alpha_equivalence: float
+) -> tuple[int | None, Literal["seeds", "examples"]]:
+    """How many seeds beyond those of `parts` decide with 80 % power, and what limits it otherwise.
+
+    Takes the estimate and the variance components as the truth, which they are not: with 3 seeds the answer is an
+    order of magnitude. "Decide" is: the difference becomes significant at `alpha_difference`, or equivalence is
+    shown at `alpha_equivalence`, whichever comes first. The examples' part of the variance does not shrink with
+    seeds; if it alone forbids a decision the answer is (None, "examples").
+    """
+    totals = np.arange(parts.seeds + 1, parts.seeds + MOST_FURTHER_SEEDS + 1)
+    expected = [_expected_error(parts, int(total)) for total in totals]
+    errors, degrees = (np.array(column) for column in zip(*expected, strict=True))
+    enough = _power(parts.estimate, errors, degrees, margin, alpha_difference, alpha_equivalence) >= POWER
+    if bool(enough.any()):
+        return int(np.argmax(enough)) + 1, "seeds"
+    last_error = np.array([math.sqrt(parts.example_variance / parts.examples)])
+    last_df = np.array([float(parts.examples - 1)])
+    last = _power(parts.estimate, last_error, last_df, margin, alpha_difference, alpha_equivalence)
+    return None, "seeds" if float(last[0]) >= POWER else "examples"
+
+
+def _expected_error(parts: Components, seeds: int) -> tuple[float, float]:
+    """Standard error and degrees of freedom to expect with so many seeds, from the expected mean squares."""
+    ms_seed = parts.residual_variance + parts.examples * parts.seed_variance
+    ms_example = parts.residual_variance + seeds * parts.example_variance
+    variance, df = crossed_variance(ms_seed, ms_example, parts.residual_variance, seeds, parts.examples)
+    return math.sqrt(variance), df
+
+
+def _power(
+    truth: float,
+    errors_n: np.ndarray,
+    degrees_n: np.ndarray,
+    margin: float,
+    alpha_difference: float,
+    alpha_equivalence: float,
+) -> np.ndarray:
+    """The larger of the two tests' powers, per planned size n.
+
+    Given the estimated standard error the estimate is normal, so each power is a normal probability averaged over
+    the error's chi distribution (for the equivalence test this is Owen's Q), here at 200 equally likely points.
+    """
+    points_q = (np.arange(200) + 0.5) / 200
+    factor_nq = np.sqrt(stats.chi2.ppf(points_q[None, :], degrees_n[:, None]) / degrees_n[:, None])
+    errors_n1 = np.maximum(errors_n, 1e-300)[:, None]  # no spread at all: every probability below becomes 0 or 1
+    reach_nq = stats.t.ppf(1 - alpha_difference / 2, degrees_n)[:, None] * factor_nq
+    with np.errstate(over="ignore"):
+        shift_n1 = abs(truth) / errors_n1
+        upper_n1, lower_n1 = (margin - truth) / errors_n1, (margin + truth) / errors_n1
+    significant_n = (stats.norm.cdf(shift_n1 - reach_nq) + stats.norm.cdf(-shift_n1 - reach_nq)).mean(axis=1)
+    need_nq = stats.t.ppf(1 - alpha_equivalence, degrees_n)[:, None] * factor_nq
+    inside_nq = stats.norm.cdf(upper_n1 - need_nq) + stats.norm.cdf(lower_n1 - need_nq) - 1
+    return np.maximum(significant_n, np.maximum(inside_nq, 0.0).mean(axis=1))
+
+
+def _paired(method: SeedScores, control: SeedScores) -> Components | None:
+    """The components of method − control over shared seeds; None for fewer than 2 of them."""
+    shared = sorted(method.keys() & control.keys())
+    if len(shared) < 2:
+        return None
+    rows = [np.asarray(side[seed], dtype=float) for seed in shared for side in (method, control)]
+    sizes = sorted({row.shape for row in rows})
+    if len(sizes) > 1 or rows[0].ndim != 1:
+        raise ValueError(f"values of shapes {sizes} given; every run needs one value for each of the same examples")
+    return crossed_components(np.stack(rows[0::2]) - np.stack(rows[1::2]))
+
+
+def _t_tail(distance: float, parts: Components) -> float:
+    """P(t > distance / standard error); with no spread, 0, ½ or 1 by the sign of the distance."""
+    error = math.sqrt(parts.variance)
+    if error == 0:
+        return 0.5 if abs(distance) <= ROUNDING else float(distance < 0)
+    return float(stats.t.sf(distance / error, parts.df))
+
+
+def _p_difference(parts: Components) -> float:
+    return 2 * _t_tail(abs(parts.estimate), parts)
+
+
+def _p_equivalence(parts: Components, margin: float) -> float:
+    return _t_tail(margin - abs(parts.estimate), parts)
+
+
+def _verdict(estimate: float, p_holm: float, tost_p: float, alpha: float) -> Verdict:
+    if tost_p <= alpha:
+        return "equivalent"
+    if p_holm <= alpha:
+        return "better" if estimate > 0 else "worse"
+    return "undecided"

@@ -1,0 +1,32 @@
+"""The table of methods as plain rows, for the command line and the generated docs.
+
+Not here: the methods.
+
+    method_rows("en")[0]["kind"]
+"""
+
+from __future__ import annotations
+
+from paretune.methods.method import METHODS
+
+
+def method_rows(lang: str) -> list[dict[str, str]]:
+    """One row a method: kind, family, summary, settings with their defaults, default learning rate, paper."""
+    rows: list[dict[str, str]] = []
+    for kind in METHODS:
+        method = METHODS.load(kind)
+        fields = method.settings_model.model_fields.items()
+        settings = ", ".join(f"{name} = {field.default!r}" for name, field in fields) or "none"
+        rate = f"{method.default_learning_rate:g}" if method.family == "adaptation" else "–"
+        summary = method.summary_ru if lang == "ru" else method.summary_en
+        rows.append(
+            {
+                "kind": kind,
+                "family": method.family,
+                "summary": summary,
+                "settings": settings,
+                "learning_rate": rate,
+                "paper": method.paper,
+            }
+        )
+    return rows

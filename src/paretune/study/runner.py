@@ -1,0 +1,241 @@
+"""Runs what is missing of a study: each job in a process of its own, forked from one parent that has imported torch.
+
+Not here: which jobs there are (`plan.py`) and what a job does (`worker.py`). Ctrl-C and kill -9 lose at most the
+current job. Two runners on one folder share the work: a run is held by a lock that dies with its holder.
+
+    run_study(read_study_file(Path("studies/demo.toml")), Path("runs"), progress=Silent(), command="…")
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import signal
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Protocol
+
+from paretune.core.config import canonical_hash
+from paretune.core.errors import StorageError
+from paretune.data.explore import explore
+from paretune.data.prepare import Prepared, load, prepare, save
+from paretune.data.sources import DataSpec
+from paretune.models.loading import load_tokenizer, model_digest, model_notes
+from paretune.records.schema import ExampleText, Stage, StudyRecord
+from paretune.records.store import RunFolder, StudyFolder, write_atomically
+from paretune.repro.provenance import machine
+from paretune.study.design import Study
+from paretune.study.plan import Digests, Job, Plan, look, losing_trials
+from paretune.study.worker import work
+
+POLL_SECONDS = 0.25
+WAIT_SECONDS = 1.0
+SHOWN_EXAMPLES = 24
+EXAMPLE_CHARACTERS = 400
+PRELOADED = ["paretune.study.worker", "transformers.models.bert.modeling_bert"]
+
+
+class Progress(Protocol):
+    """What a runner tells while it works; the terminal's version is `progress.py`."""
+
+    def note(self, text: str) -> None: ...
+
+    def began(self, job: Job, plan: Plan) -> None: ...
+
+    def alive(self, job: Job, folder: RunFolder) -> None: ...
+
+    def ended(self, job: Job, folder: RunFolder, seconds: float) -> None: ...
+
+
+def _source_stamp(spec: DataSpec, base: Path) -> list[list[str | int]]:
+    """Size and time of each local file behind a study's data; what is pinned or on a hub has its name alone."""
+    references = [spec.train, *([spec.test] if spec.test else []), *spec.extra_tests.values()]
+    found: list[list[str | int]] = []
+    for reference in references:
+        path = base / reference.removeprefix("path:")
+        local = reference.startswith("path:") and path.is_file()
+        found.append([reference, *((path.stat().st_size, path.stat().st_mtime_ns) if local else ())])
+    return found
+
+
+def _prepared(study: Study, folder: StudyFolder, progress: Progress) -> Prepared:
+    """The study's splits, made once: again only when the [data] table or a file behind it changed."""
+    spec = study.file.data
+    key = canonical_hash({"data": spec.model_dump(mode="json"), "files": _source_stamp(spec, study.base)})
+    stamp = folder.data / "key"
+    if stamp.exists() and stamp.read_text() == key:
+        return load(folder.data)
+    progress.note("preparing data")
+    prepared = prepare(study.file.data, study.base)
+    save(prepared, folder.data)
+    write_atomically(stamp, key)
+    (folder.path / "explore.json").unlink(missing_ok=True)
+    return prepared
+
+
+def _example_texts(prepared: Prepared) -> list[ExampleText]:
+    """Test rows for the report, spread evenly over the test splits; chosen by place, never by what a model said."""
+    found: list[ExampleText] = []
+    tests = [name for name in prepared.splits if name not in ("train", "validation")]
+    for name in tests:
+        rows = prepared.splits[name]
+        every = max(1, len(rows.ids) // (SHOWN_EXAMPLES // len(tests)))
+        for place in range(0, len(rows.ids), every)[: SHOWN_EXAMPLES // len(tests)]:
+            text = rows.texts[place][:EXAMPLE_CHARACTERS]
+            found.append(ExampleText(id=rows.ids[place], split=name, label=rows.labels[place], text=text))
+    return found
+
+
+def describe(study: Study, folder: StudyFolder, command: str, progress: Progress) -> tuple[Prepared, StudyRecord]:
+    """Prepare and explore the data, and make the study's record."""
+    prepared = _prepared(study, folder, progress)
+    source = study.file.model.source
+    longest = study.file.train.max_tokens
+    if not (folder.path / "explore.json").exists():
+        progress.note("exploring data")
+        exploration = explore(prepared, load_tokenizer(source), source, longest, study.file.data.train)
+        write_atomically(folder.path / "explore.json", exploration.model_dump_json(indent=1))
+        folder.write_examples(_example_texts(prepared))
+    record = StudyRecord(
+        name=study.header.name,
+        question=study.header.question.model_dump(),
+        metric=study.header.metric,
+        margin=study.header.margin,
+        control=study.header.control,
+        seeds=list(study.header.seeds),
+        methods=[choice.record() for choice in study.methods.values()],
+        labels=list(prepared.labels),
+        model_source=source,
+        model_notes=model_notes(source),
+        data_source=study.file.data.train,
+        max_tokens=longest,
+        split_rows={name: len(rows.ids) for name, rows in prepared.splits.items()},
+        file_text=study.text,
+        spec=json.loads(study.file.model_dump_json()),
+        spec_hash=study.spec_hash,
+        command=command,
+        machine=machine(),
+    )
+    return prepared, record
+
+
+def _entry(reply: Connection, study_folder: Path, run_folder: Path, stage: Stage, probe_latency: bool) -> None:
+    """First function of a worker process; a folder that cannot be written is told to the runner."""
+    try:
+        work(study_folder, run_folder, stage, probe_latency)
+    except StorageError as error:
+        reply.send(str(error))
+
+
+class Runner:
+    """Does the jobs of one study in one folder."""
+
+    def __init__(self, study: Study, folder: StudyFolder, digests: Digests, progress: Progress) -> None:
+        self.study, self.folder, self.digests, self.progress = study, folder, digests, progress
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(PRELOADED)
+
+    def look(self) -> Plan:
+        return look(self.study, self.folder, self.digests)
+
+    def run_all(self) -> Plan:
+        """Do jobs until none is left; where others hold what is left, wait for them."""
+        while True:
+            plan = self.look()
+            if plan.finished:
+                return plan
+            if not any(self.take(job, plan) for job in plan.jobs):
+                time.sleep(WAIT_SECONDS)
+
+    def take(self, job: Job, plan: Plan) -> bool:
+        """Do one job unless another runner holds it; True if it was done here.
+
+        Raises:
+            StorageError: its folder cannot be written.
+        """
+        run = self.folder.run(job.spec)
+        with run.claimed() as mine:
+            if not mine or not self._still_open(run, job):
+                return False
+            if job.stage == "trained" or job.spec.family == "baseline":
+                run.clear_events()
+                (run.path / "status").unlink(missing_ok=True)
+            run.write_spec(job.spec)
+            self.progress.began(job, plan)
+            began = time.perf_counter()
+            self._in_a_process(run, job)
+            self.progress.ended(job, run, time.perf_counter() - began)
+        return True
+
+    def _still_open(self, run: RunFolder, job: Job) -> bool:
+        """Another runner may have done the job between the look and the lock."""
+        status = run.status()
+        if job.stage == "scored" and job.spec.family == "adaptation":
+            return status is not None and (status.state, status.stage) == ("ok", "trained")
+        return status is None or status.state == "cancelled"
+
+    def _in_a_process(self, run: RunFolder, job: Job) -> None:
+        receive, reply = self._context.Pipe(duplex=False)
+        arguments = (reply, self.folder.path, run.path, job.stage, job.probe_latency)
+        process = self._context.Process(target=_entry, args=arguments, daemon=True)
+        process.start()
+        reply.close()
+        limit = self.study.file.budget.seconds
+        began = time.perf_counter()
+        try:
+            while process.is_alive():
+                process.join(POLL_SECONDS)
+                self.progress.alive(job, run)
+                if limit is not None and time.perf_counter() - began > limit:
+                    process.kill()
+                    process.join()
+                    run.set_status("timeout", job.stage, f"took longer than {self.study.file.budget.time}")
+                    return
+        except KeyboardInterrupt:
+            process.kill()
+            process.join()
+            if job.stage == "trained" or job.spec.family == "baseline":
+                run.set_status("cancelled", job.stage, "interrupted")
+            raise
+        try:
+            raise StorageError(receive.recv())
+        except EOFError:  # the usual end: the worker had nothing to complain of
+            self._judge_end(run, job, process.exitcode)
+
+    def _judge_end(self, run: RunFolder, job: Job, exit_code: int | None) -> None:
+        """A process that ended without a word: say by what it was ended."""
+        status = run.status()
+        if status is not None and status.stage == job.stage:
+            return
+        if exit_code is not None and exit_code < 0:
+            name = signal.Signals(-exit_code).name
+            out_of_memory = exit_code == -signal.SIGKILL or job.spec.memory_cap_bytes is not None
+            run.set_status("oom" if out_of_memory else "failed", job.stage, f"the process was ended by {name}")
+        else:
+            run.set_status("failed", job.stage, f"the process ended with code {exit_code} and left no status")
+
+
+def run_study(study: Study, runs_root: Path, progress: Progress, command: str) -> StudyFolder:
+    """Run what is missing of a study into `runs_root/NAME`; returns its folder.
+
+    Raises:
+        UsageError: data, model or folder cannot be used.
+        KeyboardInterrupt: passed on after the current job was marked cancelled.
+    """
+    folder = StudyFolder(runs_root / study.header.name)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot write {folder.path}: {error.strerror or error}") from error
+    progress.note(f"model {study.file.model.source}")
+    digest = model_digest(study.file.model.source)
+    prepared, record = describe(study, folder, command, progress)
+    folder.write_study(record)
+    runner = Runner(study, folder, Digests(digest, prepared.digest), progress)
+    plan = runner.run_all()
+    for run in losing_trials(plan, folder):
+        shutil.rmtree(run.adapter, ignore_errors=True)
+    folder.write_study(record.model_copy(update={"selections": plan.selections}))
+    return folder

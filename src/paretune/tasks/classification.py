@@ -1,0 +1,55 @@
+"""Single-label classification: cross-entropy on a linear head; accuracy, macro-F1, MCC, log-loss, calibration error.
+
+Not here: the metrics' formulas (`stats/metrics.py`).
+
+    Classification(("earn", "acq")).targets(["acq"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from paretune.core.errors import DataError, said
+from paretune.stats.metrics import all_scores
+from paretune.tasks.task import Outcome, Task
+
+
+class Classification(Task):
+    """One of c labels for each text; logits and probabilities have the order of `labels`."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self.labels = labels
+        self._index = {label: index for index, label in enumerate(labels)}
+
+    def targets(self, labels: Sequence[str]) -> torch.Tensor:
+        """Class indices, shape (n,).
+
+        Raises:
+            DataError: a label that the task does not have.
+        """
+        unknown = sorted(set(labels) - set(self._index))
+        if unknown:
+            raise DataError(said(f"label {unknown[0]!r}", "one of " + ", ".join(self.labels)))
+        return torch.tensor([self._index[label] for label in labels], dtype=torch.long)
+
+    def loss_sum(self, logits_bc: torch.Tensor, targets_b: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(logits_bc.float(), targets_b, reduction="sum")
+
+    def probabilities(self, logits_bc: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(logits_bc.float(), dim=-1)
+
+    def outcome(self, probabilities_nc: np.ndarray, labels: Sequence[str]) -> Outcome:
+        best_n = probabilities_nc.argmax(axis=1)
+        rows_n = np.arange(len(labels))
+        truth_n = np.array([self._index[label] for label in labels], dtype=int)
+        return Outcome(
+            tuple(self.labels[index] for index in best_n),
+            probabilities_nc[rows_n, best_n],
+            probabilities_nc[rows_n, truth_n],
+        )
+
+    def scores(self, outcome: Outcome, labels: Sequence[str]) -> dict[str, float]:
+        return all_scores(labels, outcome.predictions, outcome.scores_n, outcome.label_probabilities_n)

@@ -1,0 +1,92 @@
+"""Model × texts → probabilities, in batches of like length; and the proof that an adapter moved and matters.
+
+Not here: scores (`tasks/`), and when the test set may be read (`study/runner.py`).
+
+    probabilities_nc = predict(model, task, encoded, precision="bf16")
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from paretune.core.errors import InertAdapterError, said
+from paretune.models.classifier import EncoderClassifier
+from paretune.models.surgery import trainable
+from paretune.tasks.task import Task
+from paretune.train.batches import Encoded, length_batches
+from paretune.train.loop import Precision, autocast
+
+EVALUATION_BATCH = 32
+PROBE_ROWS = 16
+
+
+def _outputs(model: EncoderClassifier, encoded: Encoded, precision: Precision) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features (n, h) and logits (n, c) in the order of the texts; the batches depend on the lengths alone."""
+    model.eval()
+    features: list[torch.Tensor] = []
+    logits: list[torch.Tensor] = []
+    order: list[int] = []
+    with torch.inference_mode():
+        for index_b in length_batches(encoded.lengths_n, EVALUATION_BATCH):
+            with autocast(precision):
+                features_bh = model.pooled(*encoded.padded(index_b.tolist()))
+            features.append(features_bh)
+            logits.append(model.head(features_bh))
+            order.extend(index_b.tolist())
+    back_n = torch.argsort(torch.tensor(order))
+    return torch.cat(features)[back_n], torch.cat(logits)[back_n]
+
+
+def predict(model: EncoderClassifier, task: Task, encoded: Encoded, precision: Precision) -> np.ndarray:
+    """Probabilities, shape (n, c), float32."""
+    return task.probabilities(_outputs(model, encoded, precision)[1]).numpy()
+
+
+def predict_logits(model: EncoderClassifier, encoded: Encoded, precision: Precision) -> torch.Tensor:
+    """Logits, shape (n, c), float32."""
+    return _outputs(model, encoded, precision)[1]
+
+
+class Witness:
+    """Remembers a model before training, to prove afterwards that training moved it and that the output depends on it.
+
+    Two sums a tensor are kept instead of a copy, so that the proof costs no memory next to full fine-tuning.
+    """
+
+    def __init__(self, model: EncoderClassifier, encoded: Encoded, precision: Precision) -> None:
+        rows = min(PROBE_ROWS, len(encoded))
+        self._probe = Encoded(encoded.ids[:rows], encoded.pad_id)
+        self._precision: Precision = precision
+        self._sums = self._fingerprints(model)
+        self._features_nh, self._logits_nc = _outputs(model, self._probe, precision)
+        self._inner = any(name.startswith("encoder.") for name in self._sums)
+
+    @staticmethod
+    def _fingerprints(model: EncoderClassifier) -> dict[str, tuple[float, float]]:
+        def sums(tensor: torch.Tensor) -> tuple[float, float]:
+            return float(tensor.detach().sum(dtype=torch.float64)), float(tensor.detach().norm(dtype=torch.float64))
+
+        return {name: sums(parameter) for name, parameter in trainable(model).items()}
+
+    def check(self, model: EncoderClassifier) -> None:
+        """Compare with the trained model.
+
+        Raises:
+            InertAdapterError: nothing moved, the output does not depend on what moved, or a whole kind of tensor
+                (all of an adapter's `lora_B`, say) stayed where it was.
+        """
+        now = self._fingerprints(model)
+        still = [name for name in now if now[name] == self._sums[name]]
+        kinds = {name.split(".", 1)[0] for name in now}
+        for kind in sorted(kinds):
+            members = [name for name in now if name.startswith(kind)]
+            if all(name in still for name in members):
+                given = f"none of the {len(members)} trained tensors of the {kind} moved"
+                raise InertAdapterError(said(given, "a change by training", do="check the learning rate"))
+        features_nh, logits_nc = _outputs(model, self._probe, self._precision)
+        if self._inner and torch.equal(features_nh, self._features_nh):
+            given = "the encoder's tensors moved, but its output did not"
+            raise InertAdapterError(said(given, "an adapter that the output depends on", do="check its targets"))
+        if torch.equal(logits_nc, self._logits_nc):
+            raise InertAdapterError(said("training did not change the output", "other logits than before training"))

@@ -1,0 +1,128 @@
+"""The one training loop: AdamW, warm-up and linear decay, accumulation, clipping; events out.
+
+Not here: any method's or task's name, evaluation, and how cost is measured (a listener does that). Its twin without
+abstractions is `examples/flat_loop.py`.
+
+    train(model, method, task, encoded, targets_n, spec, learning_rate=1e-3, seed=0, emit=print)
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from paretune.core.config import Settings
+from paretune.core.errors import DivergedError
+from paretune.core.events import CheckpointSaved, Listener, PhaseEnded, PhaseStarted, StepEnded, TrainingPlanned
+from paretune.core.limits import processor_has_bf16
+from paretune.methods.method import Adaptation
+from paretune.models.classifier import EncoderClassifier
+from paretune.models.surgery import trainable
+from paretune.tasks.task import Task
+from paretune.train.batches import Encoded, epoch_batches
+from paretune.train.checkpoint import checkpoint_bytes, read_checkpoint, write_checkpoint
+from paretune.train.optim import adamw, schedule_factor, set_learning_rate
+
+Precision = Literal["bf16", "fp32"]
+
+
+class TrainSpec(Settings):
+    """The study's [train] table, the same for every trained method.
+
+    `batch_size` is what one optimizer step sees; `micro_batch_size` how much of it is computed at once (all by
+    default). `precision` "auto" is bf16 autocast with fp32 weights where the processor has bf16, else fp32.
+    """
+
+    epochs: int = Field(default=3, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    max_tokens: int = Field(default=128, ge=4)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup_share: float = Field(default=0.1, ge=0, lt=1)
+    clip_norm: float = Field(default=1.0, gt=0)
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    checkpoint_every_steps: int | None = Field(default=None, ge=1)
+
+
+def chosen_precision(wanted: Literal["auto", "bf16", "fp32"]) -> Precision:
+    """What "auto" means on this processor."""
+    if wanted == "auto":
+        return "bf16" if processor_has_bf16() else "fp32"
+    return wanted
+
+
+def autocast(precision: Precision) -> torch.autocast:
+    """The context in which encoder matrix products run."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def planned_batches(encoded: Encoded, spec: TrainSpec, seed: int) -> list[list[int]]:
+    """Row indices of every optimizer step of the whole training."""
+    lengths_n = encoded.lengths_n
+    epochs = (epoch_batches(lengths_n, spec.batch_size, seed, epoch) for epoch in range(spec.epochs))
+    return [batch.tolist() for epoch in epochs for batch in epoch]
+
+
+def train(
+    model: EncoderClassifier,
+    method: Adaptation,
+    task: Task,
+    encoded: Encoded,
+    targets_n: torch.Tensor,
+    spec: TrainSpec,
+    learning_rate: float,
+    seed: int,
+    emit: Listener,
+    checkpoint: Path | None = None,
+) -> int:
+    """Train in place; returns the optimizer steps done. A checkpoint that is there is resumed from.
+
+    Raises:
+        DivergedError: the loss is not finite; the message names step, learning rate and batch.
+    """
+    precision = chosen_precision(spec.precision)
+    batches = planned_batches(encoded, spec, seed)
+    steps = len(batches)
+    optimizer = adamw(method.parameter_groups(model, learning_rate, spec.weight_decay))
+    parameters = list(trainable(model).values())
+    first = 1
+    if checkpoint is not None and checkpoint.exists():
+        done, state = read_checkpoint(checkpoint, optimizer)
+        method.load_state(model, state)
+        first = done + 1
+    model.train()
+    emit(TrainingPlanned(steps=steps, epochs=spec.epochs, train_examples=len(encoded)))
+    emit(PhaseStarted("step"))
+    for step in range(first, steps + 1):
+        batch = batches[step - 1]
+        set_learning_rate(optimizer, factor := schedule_factor(step, steps, spec.warmup_share))
+        loss, tokens, padded = 0.0, 0, 0
+        size = spec.micro_batch_size or len(batch)
+        for start in range(0, len(batch), size):
+            rows = batch[start : start + size]
+            input_ids_bt, mask_bt = encoded.padded(rows)
+            with autocast(precision):
+                features_bh = model.pooled(input_ids_bt, mask_bt)
+            part = task.loss_sum(model.head(features_bh), targets_n[rows]) / len(batch)
+            part.backward()
+            loss += part.item()
+            tokens += int(mask_bt.sum())
+            padded += mask_bt.numel()
+        if not math.isfinite(loss):
+            place = f"step {step} of {steps}, learning rate {learning_rate * factor:.3g}, rows {batch[:4]}…"
+            raise DivergedError(f"loss is {loss} at {place} — try a lower learning rate")
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, spec.clip_norm))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        method.after_step(model, step)
+        emit(StepEnded(step, loss, learning_rate * factor, norm, len(batch), tokens, padded))
+        if checkpoint is not None and spec.checkpoint_every_steps and step % spec.checkpoint_every_steps == 0:
+            write_checkpoint(checkpoint, checkpoint_bytes(method.state(model), optimizer, step))
+            emit(CheckpointSaved(step))
+    emit(PhaseEnded("step"))
+    model.eval()
+    return steps
