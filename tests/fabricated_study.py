@@ -66,7 +66,7 @@ def write_study(
     metric: str = "accuracy",
     extra_split: bool = True,
 ) -> Path:
-    """Write a study; `broken` adds an out-of-memory run and a failed one, `quality` overrides chances of being right."""
+    """Write a study; `broken` makes one run out of memory and one fail, `quality` overrides chances of being right."""
     study_folder = StudyFolder(folder)
     chosen = [method for method in METHODS if method[0] in methods]
     rng = np.random.default_rng(7)
@@ -78,24 +78,38 @@ def write_study(
         right = (quality or {}).get(label, right)
         if rate is not None:
             trials = {repr(rate * factor): round(right - 0.02 * abs(np.log(factor)), 4) for factor in (1 / 3, 1, 3)}
-            selections.append(Selection(method=label, learning_rate=rate, run_id="0" * 16, trials=trials, trial_seconds=3 * seconds))
+            selections.append(
+                Selection(method=label, learning_rate=rate, run_id="0" * 16, trials=trials, trial_seconds=3 * seconds)
+            )
         for seed in seeds:
             run = study_folder.run(_spec(label, family, rate, seed))
             run.write_spec(_spec(label, family, rate, seed))
             if not scored or (broken and (label, seed) in (("full", 2), ("bitfit", 1))):
                 oom = label == "full"
-                reason = "peak of 2.1 GB above the cap of 2.0 GB" if oom else "the loss is not a finite number at step 12"
+                reason = (
+                    "peak of 2.1 GB above the cap of 2.0 GB" if oom else "the loss is not a finite number at step 12"
+                )
                 run.set_status("oom" if oom else "failed", "trained", reason)
                 continue
             noise = np.random.default_rng([seed, len(label), ord(label[0])])
             _write_losses(run, rate, seed, right, noise)
             run.write_predictions(_predictions(label, right, truth, hardness, noise))
             run.write_measurements(_measurements(family, parameters, peak, seconds, noise, probe=seed == seeds[0]))
-            run.write_provenance({"commit": "0123abc", "versions": {"python": "3.11.9", "torch": "2.13.0"}, "run": run.id})
+            run.write_provenance(
+                {"commit": "0123abc", "versions": {"python": "3.11.9", "torch": "2.13.0"}, "run": run.id}
+            )
             run.set_status("ok", "scored")
     study_folder.write_study(_study(chosen, seeds, control, selections, splits, margin, metric))
     study_folder.write_examples(
-        [ExampleText(id=f"test-{at}", split="test", label=str(truth["test"][at]), text=f"Made-up text number {at} about {truth['test'][at]}. " * 3) for at in range(6)]
+        [
+            ExampleText(
+                id=f"test-{at}",
+                split="test",
+                label=str(truth["test"][at]),
+                text=f"Made-up text number {at} about {truth['test'][at]}. " * 3,
+            )
+            for at in range(6)
+        ]
     )
     if explored:
         write_atomically(folder / "explore.json", exploration().model_dump_json(indent=1))
@@ -145,7 +159,9 @@ def _measurements(family, parameters, peak, seconds, noise, *, probe) -> Measure
     phases = [
         PhaseCost(phase="load", seconds=1.2, cpu_seconds=1.4, peak_memory_bytes=(peak - 100) * 10**6),
         PhaseCost(phase="step", seconds=seconds * factor, cpu_seconds=1.9 * seconds, peak_memory_bytes=peak * 10**6),
-        PhaseCost(phase="predict", seconds=0.2 * seconds, cpu_seconds=0.4 * seconds, peak_memory_bytes=(peak - 50) * 10**6),
+        PhaseCost(
+            phase="predict", seconds=0.2 * seconds, cpu_seconds=0.4 * seconds, peak_memory_bytes=(peak - 50) * 10**6
+        ),
     ]
     return Measurements(
         phases=phases,
@@ -165,7 +181,9 @@ def _measurements(family, parameters, peak, seconds, noise, *, probe) -> Measure
         steps=90 if neural else 0,
         precision="bf16" if neural else "fp64",
         latency=[
-            Latency(batch=1, calls=50, p50_seconds=0.008 if neural else 0.0006, p95_seconds=0.011 if neural else 0.0009),
+            Latency(
+                batch=1, calls=50, p50_seconds=0.008 if neural else 0.0006, p95_seconds=0.011 if neural else 0.0009
+            ),
             Latency(batch=32, calls=20, p50_seconds=0.16 if neural else 0.004, p95_seconds=0.19 if neural else 0.005),
         ]
         if probe
@@ -179,15 +197,21 @@ def _study(chosen, seeds, control, selections, splits, margin, metric) -> StudyR
     return StudyRecord(
         name="fabricated",
         question={
-            "en": "Which way of adapting a small encoder to news topics gives the most quality for its memory and time?",
-            "ru": "Какой способ дообучить небольшой энкодер на темах новостей даёт лучшее качество за свою память и время?",
+            "en": "Which way of adapting a small encoder to news topics gives the most quality for its memory?",
+            "ru": "Какой способ дообучить небольшой энкодер на темах новостей даёт лучшее качество за свою память?",
         },
         metric=metric,
         margin=margin,
         control=control,
         seeds=list(seeds),
         methods=[
-            MethodRecord(label=label, kind=label, family=family, settings={}, learning_rates=[rate / 3, rate, rate * 3] if rate else [])
+            MethodRecord(
+                label=label,
+                kind=label,
+                family=family,
+                settings={},
+                learning_rates=[rate / 3, rate, rate * 3] if rate else [],
+            )
             for label, family, _, rate, *_ in chosen
         ],
         labels=list(LABELS),
@@ -216,11 +240,20 @@ def exploration() -> Exploration:
         max_tokens=128,
         rows={"train": 960, "validation": 240, "test": 240},
         classes=[
-            ClassCount(label=label, rows={"train": int(960 * share), "validation": int(240 * share), "test": int(240 * share)})
+            ClassCount(
+                label=label, rows={"train": int(960 * share), "validation": int(240 * share), "test": int(240 * share)}
+            )
             for label, share in zip(LABELS, SHARES, strict=True)
         ],
         lengths=[
-            LengthSummary(split=split, unit=unit, mean=82.5, quantiles=quantiles, bin_edges=[edge * scale for edge in edges], bin_rows=rows)
+            LengthSummary(
+                split=split,
+                unit=unit,
+                mean=82.5,
+                quantiles=quantiles,
+                bin_edges=[edge * scale for edge in edges],
+                bin_rows=rows,
+            )
             for split in ("train", "test")
             for unit, scale in (("tokens", 1.0), ("characters", 5.0))
         ],
@@ -234,12 +267,20 @@ def exploration() -> Exploration:
         duplicates={"exact": 12, "near": 31},
         leaks={"exact": 2, "near": 9},
         scripts={"Latin": 0.998, "other": 0.002},
-        suspects=[Suspect(id="train-8", label="trade", suggested="crude", confidence=0.93, text="Oil prices rose <again> & again.")],
+        suspects=[
+            Suspect(
+                id="train-8", label="trade", suggested="crude", confidence=0.93, text="Oil prices rose <again> & again."
+            )
+        ],
         suspect_rows=7,
         samples=[Sample(id=f"train-{label}", label=label, text=f"A made-up text about {label}.") for label in LABELS],
         cleaning=[
-            CleaningStep(step="empty_text", split="train", rows_in=1000, rows_out=997, marked=3, example_ids=["train-4"]),
-            CleaningStep(step="exact_duplicates", split="train", rows_in=997, rows_out=985, marked=12, example_ids=["train-9"]),
+            CleaningStep(
+                step="empty_text", split="train", rows_in=1000, rows_out=997, marked=3, example_ids=["train-4"]
+            ),
+            CleaningStep(
+                step="exact_duplicates", split="train", rows_in=997, rows_out=985, marked=12, example_ids=["train-9"]
+            ),
         ],
         notes=[],
     )

@@ -6,7 +6,6 @@ PYTHONPATH=src python -m pytest tests/unit/test_explore.py
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +17,8 @@ from paretune.data.prepare import Prepared, prepare
 from paretune.data.sources import DataSpec, Rows
 from paretune.records.exploration import Exploration
 
-SPORT = "match goal team player season coach stadium league referee ticket".split()
-MONEY = "bank loan profit market share dividend credit deposit budget price".split()
+SPORT = ["match", "goal", "team", "player", "season", "coach", "stadium", "league", "referee", "ticket"]
+MONEY = ["bank", "loan", "profit", "market", "share", "dividend", "credit", "deposit", "budget", "price"]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,10 @@ from paretune.data.cleaning import NearIndex, normalised
 from paretune.data.prepare import ABOUT_FILE, ROWS_FILE, Prepared, load, prepare, save
 from paretune.data.sources import DataSpec
 
-SUBJECTS = "apple river engine doctor window garden letter bridge candle forest mirror pocket thunder violin".split()
+SUBJECTS = (
+    *("apple", "river", "engine", "doctor", "window", "garden", "letter"),
+    *("bridge", "candle", "forest", "mirror", "pocket", "thunder", "violin"),
+)
 SHARED_DATA = Path(os.environ.get("PARETUNE_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 

@@ -145,7 +145,7 @@ def test_russian_code_pages_are_recognised_and_the_setting_works(tmp_path: Path,
 def test_western_text_and_damaged_utf8_are_told_apart() -> None:
     """French in Latin-1 is recognised; UTF-8 with one broken byte is not taken for another encoding."""
     assert likely_encoding("déjà vu, garçon".encode("latin-1")) == "cp1252"
-    with pytest.raises(DataError, match="line 2: byte 0xFF is not valid utf-8; expected .* repair that line"):
+    with pytest.raises(DataError, match=r"line 2: byte 0xFF is not valid utf-8; expected .* repair that line"):
         decoded("Русский текст\n".encode() + b"\xff\n", "utf-8", "a.csv")
 
 

@@ -12,6 +12,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -83,7 +84,8 @@ def likely_encoding(content: bytes) -> str | None:
     """The 8-bit encoding that bytes which are not UTF-8 look like, or None if they are nearly UTF-8 or unclear.
 
     Russian text is mostly lower case; read in another Cyrillic code page it turns into capitals or line-drawing signs,
-    so the share of Russian lower-case letters among the signs above 0x7F tells the code pages apart.
+    so the share of Russian lower-case letters among the signs above 0x7F tells the code pages apart. Western accents
+    are told from Cyrillic by standing alone among ASCII letters.
     """
     high = sum(byte > 0x7F for byte in content)
     broken = content.decode("utf-8", errors="replace").count("\ufffd")
@@ -94,8 +96,9 @@ def likely_encoding(content: bytes) -> str | None:
         signs = [sign for sign in content.decode(encoding, errors="replace") if sign > "\x7f"]
         return sum("а" <= sign <= "я" or sign == "ё" for sign in signs) / len(signs)
 
+    in_runs = sum(len(run) for run in re.findall(rb"[\x80-\xff]{2,}", content))
     best = max(("cp1251", "koi8-r", "cp866"), key=lower_case_share)
-    if lower_case_share(best) > 0.6:
+    if in_runs > 0.5 * high and lower_case_share(best) > 0.6:
         return best
     western = [sign for sign in content.decode("cp1252", errors="replace") if sign > "\x7f"]
     return "cp1252" if sum(sign.isalpha() for sign in western) > 0.5 * len(western) else None

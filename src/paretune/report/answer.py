@@ -43,10 +43,19 @@ def _sentence(facts: StudyFacts, rows: list[MethodRow], words: Words) -> str:
         return words.say("There is no answer yet: no run has been scored.")
     if control is None or not control.scored_runs:
         values = {"control": facts.study.control, "runs": runs_text(words, control) if control else words.count(0)}
-        return words.say("There is no answer: the control {control} has no scored run ({runs}), so nothing can be compared with it.", values)
+        return words.say(
+            "There is no answer: the control {control} has no scored run ({runs}), so nothing can be compared with it.",
+            values,
+        )
     if len(scored) == 1:
-        values = {"method": control.method, "metric": metric_name(words, facts.metric), "quality": quality_text(words, control)}
-        return words.say("Only {method} has scored runs ({metric} {quality}), so there is nothing to compare it with.", values)
+        values = {
+            "method": control.method,
+            "metric": metric_name(words, facts.metric),
+            "quality": quality_text(words, control),
+        }
+        return words.say(
+            "Only {method} has scored runs ({metric} {quality}), so there is nothing to compare it with.", values
+        )
     supported = [row for row in scored if row.control or row.verdict in ("better", "equivalent")]
     if len(supported) == 1:
         return _control_remains(facts, scored, words)
@@ -73,12 +82,14 @@ def _control_remains(facts: StudyFacts, scored: list[MethodRow], words: Words) -
     values["methods"] = words.series([row.method for row in undecided])
     if len(undecided) == 1:
         text = words.say(
-            "Undecided: {methods} is shown neither to differ from {control} in {metric} nor to lie within the margin of ±{margin}",
+            "Undecided: {methods} is shown neither to differ from {control} in {metric} nor to lie within the "
+            "margin of ±{margin}",
             values,
         )
     else:
         text = words.say(
-            "Undecided: for {methods} the data show neither a difference from {control} in {metric} nor one within the margin of ±{margin}",
+            "Undecided: for {methods} the data show neither a difference from {control} in {metric} nor one "
+            "within the margin of ±{margin}",
             values,
         )
     nearest = min(undecided, key=lambda row: (row.more_seeds is None, row.more_seeds or 0, row.limited_by != "seeds"))
@@ -103,7 +114,8 @@ def _trade_off(facts: StudyFacts, best: MethodRow, control: MethodRow, supported
             "memory": _memory(words, control),
         }
         head = words.say(
-            "Keep {control}: no method that is equivalent to it in {metric} within ±{margin} ({methods}) needs less peak memory ({memory})",
+            "Keep {control}: no method that is equivalent to it in {metric} within ±{margin} ({methods}) needs "
+            "less peak memory ({memory})",
             values,
         )
     else:
@@ -119,10 +131,14 @@ def _trade_off(facts: StudyFacts, best: MethodRow, control: MethodRow, supported
             "control_memory": _memory(words, control),
         }
         if best.verdict == "better":
-            head = words.say("Take {method}: in {metric} it is better than {control} ({difference}, 95 % interval {interval})", values)
+            head = words.say(
+                "Take {method}: in {metric} it is better than {control} ({difference}, 95 % interval {interval})",
+                values,
+            )
         else:
             head = words.say(
-                "Take {method}: in {metric} it is equivalent to {control} within ±{margin} ({difference}, 95 % interval {interval})",
+                "Take {method}: in {metric} it is equivalent to {control} within ±{margin} ({difference}, 95 % "
+                "interval {interval})",
                 values,
             )
         if best.peak_memory_bytes and control.peak_memory_bytes:

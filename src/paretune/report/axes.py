@@ -42,7 +42,9 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
     """1, 2, 5 of each decade inside a domain, thinned to the decades, and those thinned until they are few enough."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
-        ticks = [factor * 10.0**decade for decade in decades for factor in factors if low <= factor * 10.0**decade <= high]
+        ticks = [
+            factor * 10.0**decade for decade in decades for factor in factors if low <= factor * 10.0**decade <= high
+        ]
         if len(ticks) <= most:
             return ticks
     return ticks[:: math.ceil(len(ticks) / most)]

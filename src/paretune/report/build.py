@@ -14,12 +14,14 @@ from typing import Any
 
 from paretune.core.config import JsonObject
 from paretune.records.store import StudyFolder, write_atomically
-from paretune.report import sheets
+from paretune.report import cost_sheets, sheets
 from paretune.report.answer import answer, answer_of
 from paretune.report.confusion import confusion_figures
-from paretune.report.exploration_figures import exploration_figures, overview_sheet
+from paretune.report.curves import curve_figure
+from paretune.report.exploration_figures import exploration_figures
+from paretune.report.exploration_sheets import exploration_notes, overview_sheet
 from paretune.report.facts import StudyFacts, gather
-from paretune.report.figures import curve_figure, difference_figure, quality_figure
+from paretune.report.figures import difference_figure, quality_figure
 from paretune.report.front import front_figures, front_note
 from paretune.report.latency import latency_figure
 from paretune.report.page import Card, Page, Section, rendered
@@ -49,7 +51,9 @@ def study_page(facts: StudyFacts, words: Words) -> Page:
     pilot = ""
     if study.pilot:
         seeds = words.plural("{n} seed", "{n} seeds", len(study.seeds))
-        pilot = words.say("Pilot: {seeds}; every conclusion here is provisional until there are five.", {"seeds": seeds})
+        pilot = words.say(
+            "Pilot: {seeds}; every conclusion here is provisional until there are five.", {"seeds": seeds}
+        )
     fallback = next(iter(study.question.values()), "")
     runs = sum(row.scored_runs for row in rows)
     overview = (
@@ -97,13 +101,18 @@ def _costs(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
         title=words.say("Quality against cost"),
         lead=front_note(words) if fronts else "",
         figures=(*fronts, *([latency] if latency else [])),
-        sheets=(sheets.resources_sheet(rows, words), *([sheets.latency_sheet(rows, words)] if latency else [])),
+        sheets=(
+            cost_sheets.resources_sheet(rows, words),
+            *([cost_sheets.latency_sheet(rows, words)] if latency else []),
+        ),
     )
 
 
 def _scores(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section | None:
     splits = list(dict.fromkeys(split for row in rows for split in row.scores))
-    ordered = [split for split in splits if split == "test"] + [split for split in splits if split not in ("test", "validation")]
+    ordered = [split for split in splits if split == "test"] + [
+        split for split in splits if split not in ("test", "validation")
+    ]
     ordered += [split for split in splits if split == "validation"]
     unique = dict.fromkeys(ordered)
     if not unique:
@@ -118,7 +127,7 @@ def _training(facts: StudyFacts, words: Words) -> Section:
         name="training",
         title=words.say("Training"),
         figures=(curve,) if curve else (),
-        sheets=(sheets.search_sheet(facts, words),),
+        sheets=(cost_sheets.search_sheet(facts, words),),
     )
 
 
@@ -157,11 +166,12 @@ def _data(facts: StudyFacts, words: Words) -> Section | None:
         title=words.say("The data"),
         figures=tuple(exploration_figures(exploration, words)),
         sheets=(overview_sheet(exploration, words), sheets.cleaning_sheet(exploration.cleaning, words)),
+        notes=tuple(exploration_notes(exploration, words)),
     )
 
 
 def _method(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
-    folded = [sheets.phases_sheet(facts, words)] if facts.scored else []
+    folded = [cost_sheets.phases_sheet(facts, words)] if facts.scored else []
     return Section(
         name="method",
         title=words.say("How it was done"),
@@ -175,17 +185,24 @@ def _method(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
 def study_notes(facts: StudyFacts, words: Words) -> list[str]:
     """What a reader must know of the models, the settings and the runs."""
     known = {
-        "quantised_4bit": words.say("The base model's weights come from a file quantised to 4 bits; they are not the published ones."),
+        "quantised_4bit": words.say(
+            "The base model's weights come from a file quantised to 4 bits; they are not the published ones."
+        ),
     }
     notes = [known.get(note, note) for note in facts.study.model_notes]
-    if not _any_dropout(facts.study.spec):
-        notes.append(words.say("Dropout is 0 for every method: on a processor it is the largest single cost of a training step."))
+    settings = {method.label: method.settings for method in facts.study.methods}
+    if not _any_dropout({"study": facts.study.spec, "methods": settings}):
+        notes.append(
+            words.say("Dropout is 0 for every method: on a processor it is the largest single cost of a training step.")
+        )
     tokens = {"tokens": words.plural("{n} token", "{n} tokens", facts.study.max_tokens)}
     notes.append(words.say("A text is cut after {tokens}.", tokens))
     for method in facts.scored:
         for note in dict.fromkeys(note for one in method.measurements() for note in one.notes):
             notes.append(f"{method.label}: {note}")
-    sources = dict.fromkeys(one.energy_source for method in facts.scored for one in method.measurements() if one.energy_joules)
+    sources = dict.fromkeys(
+        one.energy_source for method in facts.scored for one in method.measurements() if one.energy_joules
+    )
     if sources:
         notes.append(words.say("Source of the energy figures: {source}.", {"source": ", ".join(sources)}))
     return notes
@@ -195,14 +212,19 @@ def _any_dropout(tree: object) -> bool:
     """Whether a setting named …dropout… is set to anything but 0."""
     if isinstance(tree, Mapping):
         items: Mapping[str, Any] = tree
-        return any((isinstance(value, int | float) and "dropout" in key and value > 0) or _any_dropout(value) for key, value in items.items())
+        return any(
+            (isinstance(value, int | float) and "dropout" in key and value > 0) or _any_dropout(value)
+            for key, value in items.items()
+        )
     return isinstance(tree, list) and any(_any_dropout(one) for one in tree)
 
 
 def provenance_sheet(facts: StudyFacts, words: Words) -> sheets.Sheet:
     """Machine, versions and commit: what all runs have in common, and which entries differ between runs."""
     lines = flat(facts.study.machine)
-    found = [flat(run.provenance) for method in facts.scored for _, run in sorted(method.runs.items()) if run.provenance]
+    found = [
+        flat(run.provenance) for method in facts.scored for _, run in sorted(method.runs.items()) if run.provenance
+    ]
     for key in dict.fromkeys(key for one in found for key in one):
         values = {one.get(key, "—") for one in found}
         lines.setdefault(key, values.pop() if len(values) == 1 else words.say("differs between runs"))

@@ -72,7 +72,13 @@ def confusion_chart(cells: Sequence[ConfusionCell], words: Words, width: int) ->
         for cell in cells
     ]
     axis = {"labelLimit": extent - 6, "ticks": False, "domain": False, "grid": False}
-    x = {"field": "prediction", "type": "nominal", "sort": order, "title": words.say("predicted"), "axis": {**axis, "labelAngle": -45}}
+    x = {
+        "field": "prediction",
+        "type": "nominal",
+        "sort": order,
+        "title": words.say("predicted"),
+        "axis": {**axis, "labelAngle": -45},
+    }
     y = {"field": "label", "type": "nominal", "sort": order, "title": words.say("true class"), "axis": axis}
     tooltip = [
         {"field": "label", "title": words.say("true class")},
@@ -81,17 +87,34 @@ def confusion_chart(cells: Sequence[ConfusionCell], words: Words, width: int) ->
         {"field": "percent", "title": words.say("share of the true class")},
     ]
     heat: JsonObject = {
-        "mark": {"type": "rect", "color": ink.FRONT, "stroke": ink.DOMINATED, "strokeOpacity": 0.35, "strokeWidth": 0.5},
+        "mark": {
+            "type": "rect",
+            "color": ink.FRONT,
+            "stroke": ink.DOMINATED,
+            "strokeOpacity": 0.35,
+            "strokeWidth": 0.5,
+        },
         "encoding": {
             "x": x,
             "y": y,
-            "fillOpacity": {"field": "share", "type": "quantitative", "scale": {"domain": [0, 1], "range": [0.0, 0.6]}, "legend": None},
+            "fillOpacity": {
+                "field": "share",
+                "type": "quantitative",
+                "scale": {"domain": [0, 1], "range": [0.0, 0.6]},
+                "legend": None,
+            },
             "tooltip": tooltip,
         },
     }
-    numbers: JsonObject = {"mark": {"type": "text", "fontSize": 11 if size >= 30 else 9}, "encoding": {"x": x, "y": y, "text": {"field": "text"}}}
+    numbers: JsonObject = {
+        "mark": {"type": "text", "fontSize": 11 if size >= 30 else 9},
+        "encoding": {"x": x, "y": y, "text": {"field": "text"}},
+    }
     side = round(size * len(order))
-    return ink.themed({"width": side, "height": side, "data": ink.values(rows), "layer": [heat, numbers]}, words.say("Confusion matrix"))
+    return ink.themed(
+        {"width": side, "height": side, "data": ink.values(rows), "layer": [heat, numbers]},
+        words.say("Confusion matrix"),
+    )
 
 
 def confusion_figures(facts: StudyFacts, words: Words) -> list[ink.Figure]:
@@ -109,7 +132,9 @@ def confusion_figures(facts: StudyFacts, words: Words) -> list[ink.Figure]:
         counts = {(cell.label, cell.prediction): words.count(cell.count) for cell in cells}
         table = [[label, *(counts[label, prediction] for prediction in order)] for label in order]
         number = len(method.runs)
-        caption = words.plural("Predictions of {n} seed, counted together.", "Predictions of {n} seeds, counted together.", number)
+        caption = words.plural(
+            "Predictions of {n} seed, counted together.", "Predictions of {n} seeds, counted together.", number
+        )
         wide, narrow = (confusion_chart(cells, words, width) for width in (480, 340))
         data: list[JsonObject] = [dict(vars(cell)) for cell in cells]
         sheet = plain(title, [words.say("true class"), *order], table)

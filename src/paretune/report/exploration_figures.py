@@ -1,6 +1,6 @@
-"""Figures and tables of the data itself, from an `Exploration` record; used by the report and by the EDA page.
+"""Figures of the data itself, from an `Exploration` record; used by the report and by the EDA page.
 
-Not here: computing any of it (`data/explore.py`).
+Not here: computing any of it (`data/explore.py`), tables (`exploration_sheets.py`).
 
     figures = exploration_figures(exploration, Words("ru"))
 """
@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from paretune.core.config import JsonObject
 from paretune.records.exploration import ClassCount, Exploration, LengthSummary
 from paretune.report import ink
-from paretune.report.sheets import Sheet, plain, split_name
+from paretune.report.sheets import plain, split_name
 from paretune.report.wording import Words
 
 MOST_CLASSES = 24
-MOST_WORDS = 30
 SHADES = (ink.FRONT, ink.UNDECIDED, ink.DOMINATED, ink.BETTER)
 
 
@@ -47,7 +46,9 @@ def class_data(classes: Sequence[ClassCount]) -> list[ClassBar]:
     totals = {split: sum(one.rows.get(split, 0) for one in classes) for split in splits}
     ordered = sorted(classes, key=lambda one: (-sum(one.rows.values()), one.label))[:MOST_CLASSES]
     return [
-        ClassBar(one.label, split, one.rows.get(split, 0), one.rows.get(split, 0) / totals[split] if totals[split] else 0.0)
+        ClassBar(
+            one.label, split, one.rows.get(split, 0), one.rows.get(split, 0) / totals[split] if totals[split] else 0.0
+        )
         for one in ordered
         for split in splits
     ]
@@ -59,7 +60,13 @@ def class_chart(bars: Sequence[ClassBar], words: Words, width: int) -> JsonObjec
     splits = [split_name(words, split) for split in dict.fromkeys(bar.split for bar in bars)]
     extent = 130 if width > 400 else 90
     rows: list[JsonObject] = [
-        {"label": bar.label, "split": split_name(words, bar.split), "share": bar.share, "rows": words.count(bar.rows), "percent": words.percent(bar.share, 1)}
+        {
+            "label": bar.label,
+            "split": split_name(words, bar.split),
+            "share": bar.share,
+            "rows": words.count(bar.rows),
+            "percent": words.percent(bar.share, 1),
+        }
         for bar in bars
     ]
     split = {"field": "split", "type": "nominal", "sort": splits, "title": None}
@@ -71,10 +78,21 @@ def class_chart(bars: Sequence[ClassBar], words: Words, width: int) -> JsonObjec
                 "type": "nominal",
                 "sort": labels,
                 "title": None,
-                "axis": {"labelLimit": extent - 6, "minExtent": extent, "maxExtent": extent, "ticks": False, "domain": False},
+                "axis": {
+                    "labelLimit": extent - 6,
+                    "minExtent": extent,
+                    "maxExtent": extent,
+                    "ticks": False,
+                    "domain": False,
+                },
             },
             "yOffset": {"field": "split", "sort": splits},
-            "x": {"field": "share", "type": "quantitative", "title": words.say("share of the split"), "axis": {"format": "%", "tickCount": 5}},
+            "x": {
+                "field": "share",
+                "type": "quantitative",
+                "title": words.say("share of the split"),
+                "axis": {"format": "%", "tickCount": 5},
+            },
             "color": {**split, "scale": {"domain": splits, "range": list(SHADES[: len(splits)])}},
             "tooltip": [
                 {"field": "label", "title": words.say("class")},
@@ -85,7 +103,10 @@ def class_chart(bars: Sequence[ClassBar], words: Words, width: int) -> JsonObjec
         },
     }
     step = max(22, 7 * len(splits) + 8)
-    return ink.themed({"width": width - extent - 30, "height": step * len(labels), "data": ink.values(rows), **bar_layer}, words.say("Classes"))
+    return ink.themed(
+        {"width": width - extent - 30, "height": step * len(labels), "data": ink.values(rows), **bar_layer},
+        words.say("Classes"),
+    )
 
 
 def length_data(lengths: Sequence[LengthSummary], unit: str) -> list[LengthBin]:
@@ -102,7 +123,13 @@ def length_chart(bins: Sequence[LengthBin], max_tokens: int | None, words: Words
     """A histogram; for tokens a line stands where texts are cut."""
     rows: list[JsonObject] = [dict(vars(one)) for one in bins]
     inner = width - 80
-    x: JsonObject = {"field": "low", "type": "quantitative", "title": title, "axis": {"tickCount": inner // 80}, "scale": {"nice": False}}
+    x: JsonObject = {
+        "field": "low",
+        "type": "quantitative",
+        "title": title,
+        "axis": {"tickCount": inner // 80},
+        "scale": {"nice": False},
+    }
     layers: list[JsonObject] = [
         {
             "data": ink.values(rows),
@@ -125,9 +152,15 @@ def length_chart(bins: Sequence[LengthBin], max_tokens: int | None, words: Words
         cut = ink.values([{"at": max_tokens, "text": text}])
         right = max_tokens > 0.6 * max(one.high for one in bins)
         align, dx = ("right", -6) if right else ("left", 6)
-        layers.append({"data": cut, "mark": {"type": "rule", "strokeDash": [5, 3], "strokeWidth": 1.5}, "encoding": {"x": at}})
         layers.append(
-            {"data": cut, "mark": {"type": "text", "align": align, "dx": dx}, "encoding": {"x": at, "y": {"value": 8}, "text": {"field": "text"}}}
+            {"data": cut, "mark": {"type": "rule", "strokeDash": [5, 3], "strokeWidth": 1.5}, "encoding": {"x": at}}
+        )
+        layers.append(
+            {
+                "data": cut,
+                "mark": {"type": "text", "align": align, "dx": dx},
+                "encoding": {"x": at, "y": {"value": 8}, "text": {"field": "text"}},
+            }
         )
     return ink.themed({"width": inner, "height": 220, "layer": layers}, title)
 
@@ -144,14 +177,28 @@ def exploration_figures(exploration: Exploration, words: Words) -> list[ink.Figu
     if bars:
         title = words.say("Classes")
         splits = list(dict.fromkeys(bar.split for bar in bars))
-        counts = [[one.label, *(words.count(one.rows.get(split, 0)) for split in splits)] for one in exploration.classes]
+        counts = [
+            [one.label, *(words.count(one.rows.get(split, 0)) for split in splits)] for one in exploration.classes
+        ]
         wide, narrow = (class_chart(bars, words, width) for width in (480, 340))
         hidden = len(exploration.classes) - MOST_CLASSES
         caption = words.say("Share of each class in each split.")
         if hidden > 0:
-            caption += " " + words.plural("{n} rarer class is in the table alone.", "{n} rarer classes are in the table alone.", hidden)
+            caption += " " + words.plural(
+                "{n} rarer class is in the table alone.", "{n} rarer classes are in the table alone.", hidden
+            )
         data: list[JsonObject] = [dict(vars(bar)) for bar in bars]
-        figures.append(ink.Figure("classes", title, caption, wide, narrow, plain(title, [words.say("class"), *(split_name(words, split) for split in splits)], counts), data))
+        figures.append(
+            ink.Figure(
+                "classes",
+                title,
+                caption,
+                wide,
+                narrow,
+                plain(title, [words.say("class"), *(split_name(words, split) for split in splits)], counts),
+                data,
+            )
+        )
     splits = list(dict.fromkeys(summary.split for summary in exploration.lengths))
     shown = "train" if "train" in splits else next(iter(splits), "")
     for unit in dict.fromkeys(summary.unit for summary in exploration.lengths):
@@ -160,83 +207,20 @@ def exploration_figures(exploration: Exploration, words: Words) -> list[ink.Figu
             continue
         title = unit_name(words, unit)
         limit = exploration.max_tokens if unit == "tokens" else None
-        caption = words.say("Texts of the split “{split}”.", {"split": split_name(words, shown)})
+        caption = words.say(
+            "Texts of the split “{split}”; the last column takes all longer ones.", {"split": split_name(words, shown)}
+        )
         share = exploration.truncation_share.get(shown)
         if limit is not None and share is not None:
-            caption += " " + words.say("{share} of them are longer than the study reads.", {"share": words.percent(share, 1)})
+            caption += " " + words.say(
+                "{share} of them are longer than the study reads.", {"share": words.percent(share, 1)}
+            )
         rows = [[words.compact(one.low), words.compact(one.high), words.count(one.rows)] for one in bins]
         sheet = plain(title, [words.say("from"), words.say("to"), words.say("texts")], rows)
         wide, narrow = (length_chart(bins, limit, words, title, width) for width in (480, 340))
         data = [dict(vars(one)) for one in bins]
-        name = "length-" + ("tokens" if unit == "tokens" else "characters" if unit == "characters" else f"unit{len(figures)}")
+        name = "length-" + (
+            "tokens" if unit == "tokens" else "characters" if unit == "characters" else f"unit{len(figures)}"
+        )
         figures.append(ink.Figure(name, title[:1].upper() + title[1:], caption, wide, narrow, sheet, data))
     return figures
-
-
-def length_sheet(exploration: Exploration, words: Words) -> Sheet:
-    """Mean and quantiles of lengths for each split."""
-    names = list(dict.fromkeys(name for one in exploration.lengths for name in one.quantiles))
-    rows = [
-        [split_name(words, one.split), unit_name(words, one.unit), words.number(one.mean, 1), *(words.compact(one.quantiles[name]) if name in one.quantiles else "—" for name in names)]
-        for one in exploration.lengths
-    ]
-    columns = [words.say("split"), words.say("unit"), words.say("mean"), *(_quantile(name, words) for name in names)]
-    return plain(words.say("Lengths"), columns, rows, left=(1,))
-
-
-def _quantile(name: str, words: Words) -> str:
-    """A quantile's name: "0.5" and "p50" both become 50 %."""
-    bare = name.removeprefix("p")
-    try:
-        value = float(bare)
-    except ValueError:
-        return name
-    return words.percent(value if value <= 1 else value / 100)
-
-
-def overview_sheet(exploration: Exploration, words: Words) -> Sheet:
-    """Everything that is one number."""
-    duplicates = {"exact": words.say("exact"), "near": words.say("near")}
-    rows = [[words.say("texts, {split}", {"split": split_name(words, split)}), words.count(number)] for split, number in exploration.rows.items()]
-    rows += [
-        [words.say("tokenizer"), exploration.tokenizer],
-        [words.say("tokens of a text, at most"), words.count(exploration.max_tokens)],
-    ]
-    for split, share in exploration.truncation_share.items():
-        rows.append([words.say("longer than that, {split}", {"split": split_name(words, split)}), words.percent(share, 1)])
-    used = {"used": words.count(exploration.vocabulary_tokens_used), "size": words.count(exploration.vocabulary_size)}
-    rows += [
-        [words.say("tokens of the vocabulary in use"), words.say("{used} of {size}", used)],
-        [words.say("unknown tokens"), words.percent(exploration.unknown_token_share, 2)],
-        [words.say("words"), words.count(exploration.words)],
-        [words.say("distinct words"), words.count(exploration.distinct_words)],
-    ]
-    rows += [[words.say("duplicates ({kind})", {"kind": duplicates.get(kind, kind)}), words.count(number)] for kind, number in exploration.duplicates.items()]
-    rows += [
-        [words.say("test texts that are also in training ({kind})", {"kind": duplicates.get(kind, kind)}), words.count(number)]
-        for kind, number in exploration.leaks.items()
-    ]
-    rows += [[words.say("script or language: {name}", {"name": name}), words.percent(share, 1)] for name, share in exploration.scripts.items()]
-    rows.append([words.say("training texts with a suspicious label"), words.count(exploration.suspect_rows)])
-    return plain(words.say("The data in numbers"), [words.say("figure"), words.say("value")], rows)
-
-
-def suspects_sheet(exploration: Exploration, words: Words) -> Sheet:
-    """Training rows whose label looks wrong."""
-    rows = [[one.id, one.label, one.suggested, words.percent(one.confidence), one.text] for one in exploration.suspects]
-    columns = [words.say("row"), words.say("label"), words.say("suggested"), words.say("confidence"), words.say("text")]
-    sheet = plain(words.say("Labels that look wrong"), columns, rows, left=(1, 2, 4))
-    note = words.say("Found by a model that did not see the row in training; a hint to look, not a verdict.")
-    return Sheet(sheet.title, sheet.columns, sheet.rows, (note,), sheet.left)
-
-
-def frequent_words_sheet(exploration: Exploration, words: Words) -> Sheet:
-    """The most frequent words."""
-    rows = [[word, words.count(number)] for word, number in exploration.frequent_words[:MOST_WORDS]]
-    return plain(words.say("Frequent words"), [words.say("word"), words.say("times")], rows)
-
-
-def samples_sheet(exploration: Exploration, words: Words) -> Sheet:
-    """Example texts of the classes."""
-    rows = [[one.label, one.text, one.id] for one in exploration.samples]
-    return plain(words.say("Examples of the classes"), [words.say("class"), words.say("text"), words.say("row")], rows, left=(1,))

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from paretune.records.exploration import Exploration
 from paretune.records.store import write_atomically
-from paretune.report.exploration_figures import (
-    exploration_figures,
+from paretune.report.exploration_figures import exploration_figures
+from paretune.report.exploration_sheets import (
+    exploration_notes,
     frequent_words_sheet,
     length_sheet,
     overview_sheet,
@@ -49,9 +50,9 @@ def exploration_page(exploration: Exploration, words: Words) -> Page:
             title=words.say("Overview"),
             figures=tuple(exploration_figures(exploration, words)),
             sheets=(overview_sheet(exploration, words), length_sheet(exploration, words)),
-            notes=tuple(exploration.notes),
+            notes=tuple(exploration_notes(exploration, words)),
         ),
-        Section("cleaning", words.say("Cleaning"), sheets=(cleaning_sheet(exploration.cleaning, words),)),
+        Section("cleaning", words.say("From raw to clean"), sheets=(cleaning_sheet(exploration.cleaning, words),)),
         Section(
             name="labels",
             title=words.say("Labels and texts"),

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow.compute as pc
 
-from paretune.core.config import JsonObject
+from paretune.core.config import JsonObject, canonical_hash
 from paretune.core.errors import RecordError, said
 from paretune.records.exploration import Exploration
 from paretune.records.schema import (
@@ -79,7 +79,7 @@ class ScoredRun:
 
 @dataclass
 class MethodFacts:
-    """All that is known of one method; `runs` maps a seed to its scored run, `stopped` a state to its number of runs."""
+    """What is known of one method; `runs` maps a seed to its scored run, `stopped` a state to its number of runs."""
 
     record: MethodRecord
     selection: Selection | None
@@ -114,7 +114,11 @@ class MethodFacts:
 
     def churn(self) -> float | None:
         """Mean share of test examples on which two seeds of this method say different things."""
-        said_by = [np.asarray(run.splits["test"].predictions, dtype=object) for run in self.runs.values() if "test" in run.splits]
+        said_by = [
+            np.asarray(run.splits["test"].predictions, dtype=object)
+            for run in self.runs.values()
+            if "test" in run.splits
+        ]
         pairs = [(a, b) for index, a in enumerate(said_by) for b in said_by[index + 1 :]]
         return float(np.mean([np.mean(a != b) for a, b in pairs])) if pairs else None
 
@@ -182,7 +186,7 @@ class StudyFacts:
 
     @cached_property
     def not_beaten(self) -> dict[str, list[str]]:
-        """For each adaptation, the baselines that it does not beat: the interval of its difference reaches 0 or below."""
+        """For each adaptation, the baselines that it does not beat: its difference's interval reaches 0 or below."""
         baselines = [method.label for method in self.scored if method.family == "baseline"]
         adaptations = [method.label for method in self.scored if method.family == "adaptation"]
         found: dict[str, list[str]] = {label: [] for label in adaptations}
@@ -223,16 +227,24 @@ def gather(folder: StudyFolder) -> StudyFacts:
     study = folder.study()
     chosen = {selection.method: selection for selection in study.selections}
     methods = {record.label: MethodFacts(record, chosen.get(record.label)) for record in study.methods}
-    for run in folder.runs():
-        spec = run.spec()
+    found = [(run, run.spec()) for run in folder.runs()]
+    selected = {selection.run_id for selection in study.selections}
+    current = {_setting(spec) for run, spec in found if run.id in selected}
+    for run, spec in found:
         method = methods.get(spec.method)
-        if method is not None and spec.seed in study.seeds:
+        stale = bool(current) and _setting(spec) not in current  # left from before the study was changed
+        if method is not None and spec.seed in study.seeds and not stale:
             _add(method, run, spec)
     explored = folder.path / "explore.json"
     exploration = read_record(explored, Exploration) if explored.exists() else None
     facts = StudyFacts(study, exploration, folder.examples(), list(methods.values()))
     _check_aligned(facts)
     return facts
+
+
+def _setting(spec: RunSpec) -> tuple[str, str, str]:
+    """What all runs of one study have in common."""
+    return spec.data_digest, spec.model_digest, canonical_hash({"train": spec.train, "task": spec.task})
 
 
 def _add(method: MethodFacts, run: RunFolder, spec: RunSpec) -> None:
@@ -249,7 +261,10 @@ def _add(method: MethodFacts, run: RunFolder, spec: RunSpec) -> None:
             if status is not None and status.reason and status.reason not in method.reasons:
                 method.reasons.append(status.reason)
         return
-    if trial or status.stage != "scored":
+    if trial:
+        return
+    if status.stage != "scored":  # the last stage is still to come, unless this is one of several unchosen trials
+        method.stopped["unfinished"] += 1 if selection is not None else 0
         return
     previous = method.runs.get(spec.seed)
     if previous is None or previous.finished < status.at:  # after a change of the study the newest run counts
@@ -260,7 +275,7 @@ def _scored(run: RunFolder, spec: RunSpec, finished: str) -> ScoredRun:
     table = run.predictions()
     splits: dict[str, SplitPredictions] = {}
     for split in dict.fromkeys(table["split"].to_pylist()):
-        part = table.filter(pc.equal(table["split"], split))
+        part = table.filter(pc.field("split") == split)
         splits[split] = SplitPredictions(
             ids=part["id"].to_pylist(),
             labels=part["label"].to_pylist(),
@@ -283,4 +298,6 @@ def _check_aligned(facts: StudyFacts) -> None:
                 reference = (run.id, ids)
             if not ids or ids != reference[1]:
                 given = f"run {run.id} and run {reference[0]} have other test examples"
-                raise RecordError(said(given, "the same examples in every run", do="run the study again in a new folder"))
+                raise RecordError(
+                    said(given, "the same examples in every run", do="run the study again in a new folder")
+                )

@@ -1,6 +1,6 @@
 """Figures of a study's results: data first (`…_data`, typed rows), ink second (`…_chart`, one Vega-Lite spec).
 
-Not here: Pareto plots (`front.py`) and figures of the data (`exploration_figures.py`).
+Not here: Pareto plots (`front.py`), learning curves (`curves.py`), figures of the data (`exploration_figures.py`).
 
     chart = quality_chart(quality_data(facts), "accuracy", Words("en"), 480)
 """
@@ -10,19 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from paretune.core.config import JsonObject
 from paretune.report import axes, ink
-from paretune.report.facts import MethodFacts, StudyFacts, bounds
-from paretune.report.labels import spread_out
+from paretune.report.facts import StudyFacts, bounds
 from paretune.report.sheets import plain
 from paretune.report.tables import MethodRow, difference_text, metric_name, quality_text, verdict_name
 from paretune.report.wording import Words
 
 ROW_HEIGHT = 38
-CURVE_POINTS = 120
-WIDE, NARROW, FULL = 480, 340, 980
+WIDE, NARROW = 480, 340
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,11 @@ def quality_chart(points: Sequence[QualityPoint], metric: str, words: Words, wid
     seeds: list[JsonObject] = []
     for point in points:
         outside = point.quality < low
-        spread = words.spread(point.low, point.high) if point.low is not None and point.high is not None else words.say("no interval")
+        spread = (
+            words.spread(point.low, point.high)
+            if point.low is not None and point.high is not None
+            else words.say("no interval")
+        )
         rows.append(
             {
                 "method": point.method,
@@ -95,7 +95,14 @@ def quality_chart(points: Sequence[QualityPoint], metric: str, words: Words, wid
         },
         {
             "data": ink.values(seeds),
-            "mark": {"type": "point", "filled": False, "size": 26, "color": ink.TEXT, "opacity": 0.65, "strokeWidth": 1},
+            "mark": {
+                "type": "point",
+                "filled": False,
+                "size": 26,
+                "color": ink.TEXT,
+                "opacity": 0.65,
+                "strokeWidth": 1,
+            },
             "encoding": {"y": y, "x": x},
         },
         {
@@ -140,7 +147,10 @@ def quality_figure(facts: StudyFacts, words: Words) -> ink.Figure | None:
         for point in points
     ]
     columns = [words.say("method"), metric, words.say("95 % interval"), words.say("each seed")]
-    caption = words.say("Point: mean over seeds; line: 95 % interval of Student's t; rings: single seeds. An arrow marks a value left of the frame.")
+    caption = words.say(
+        "Point: mean over seeds; line: 95 % interval of Student's t; rings: single seeds. An arrow marks a "
+        "value left of the frame."
+    )
     data: list[JsonObject] = [dict(vars(point)) for point in points]
     wide, narrow = (quality_chart(points, metric, words, width) for width in (WIDE, NARROW))
     return ink.Figure("quality", title, caption, wide, narrow, plain(title, columns, table), data)
@@ -173,7 +183,8 @@ def difference_chart(points: Sequence[DifferencePoint], margin: float, words: Wo
     core_low, core_high = axes.core([point.difference for point in points])
     inside = [point for point in points if point.difference >= core_low]
     low, high = axes.padded(
-        min([core_low, -margin, *(point.low for point in inside)]), max([core_high, margin, *(point.high for point in inside)])
+        min([core_low, -margin, *(point.low for point in inside)]),
+        max([core_high, margin, *(point.high for point in inside)]),
     )
     edge = low + 0.025 * (high - low)
     verdicts = {
@@ -203,7 +214,10 @@ def difference_chart(points: Sequence[DifferencePoint], margin: float, words: Wo
     x = {"field": "x", "type": "quantitative", "scale": scale, "title": title, "axis": {"tickCount": inner // 70}}
     verdict = {"field": words.say("verdict"), "type": "nominal", "title": None}
     names, colours, shapes = ([one[part] for one in present] for part in range(3))
-    tooltip = [{"field": "method", "title": words.say("method")}, *({"field": name} for name in (title, words.say("95 % interval"), words.say("verdict")))]
+    tooltip = [
+        {"field": "method", "title": words.say("method")},
+        *({"field": name} for name in (title, words.say("95 % interval"), words.say("verdict"))),
+    ]
     colour = {**verdict, "scale": {"domain": names, "range": colours}}
     layers: list[JsonObject] = [
         {
@@ -239,7 +253,10 @@ def difference_chart(points: Sequence[DifferencePoint], margin: float, words: Wo
         },
     ]
     height = ROW_HEIGHT * len(points)
-    return ink.themed({"width": inner, "height": height, "data": ink.values(rows), "layer": layers}, words.say("Difference of each method to the control"))
+    return ink.themed(
+        {"width": inner, "height": height, "data": ink.values(rows), "layer": layers},
+        words.say("Difference of each method to the control"),
+    )
 
 
 def difference_figure(facts: StudyFacts, rows: Sequence[MethodRow], words: Words) -> ink.Figure | None:
@@ -249,106 +266,20 @@ def difference_figure(facts: StudyFacts, rows: Sequence[MethodRow], words: Words
         return None
     title = words.say("Difference to {control}", {"control": facts.study.control})
     caption = words.say(
-        "Line: 95 % interval over seeds and test examples together. Band: the study's margin of ±{margin}, inside which a difference does not matter.",
+        "Line: 95 % interval over seeds and test examples together. Band: the study's margin of ±{margin}, "
+        "inside which a difference does not matter.",
         {"margin": words.number(facts.study.margin)},
     )
     kept = [row for row in rows if row.difference_interval is not None]
-    table = [[row.method, difference_text(words, row), verdict_name(words, row), quality_text(words, row)] for row in kept]
-    columns = [words.say("method"), words.say("difference to the control"), words.say("verdict"), metric_name(words, facts.metric)]
+    table = [
+        [row.method, difference_text(words, row), verdict_name(words, row), quality_text(words, row)] for row in kept
+    ]
+    columns = [
+        words.say("method"),
+        words.say("difference to the control"),
+        words.say("verdict"),
+        metric_name(words, facts.metric),
+    ]
     data: list[JsonObject] = [dict(vars(point)) for point in points]
     wide, narrow = (difference_chart(points, facts.study.margin, words, width) for width in (WIDE, NARROW))
     return ink.Figure("difference", title, caption, wide, narrow, plain(title, columns, table, (2,)), data)
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """Training loss of a method at a step, mean over seeds and lightly smoothed."""
-
-    method: str
-    step: int
-    loss: float
-
-
-def curve_data(facts: StudyFacts) -> list[CurvePoint]:
-    """Curves of all methods that were trained step by step; steps that only some seeds reached are left out."""
-    points: list[CurvePoint] = []
-    for method in facts.scored:
-        points += _curve(method)
-    return points
-
-
-def _curve(method: MethodFacts) -> list[CurvePoint]:
-    curves = [dict(run.losses) for run in method.runs.values() if run.losses]
-    if not curves:
-        return []
-    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
-    mean = np.asarray([np.mean([curve[step] for curve in curves]) for step in steps])
-    half = len(steps) // 40
-    smooth = [float(mean[max(0, at - half) : at + half + 1].mean()) for at in range(len(steps))]
-    stride = max(1, len(steps) // CURVE_POINTS)
-    kept = sorted({*range(0, len(steps), stride), len(steps) - 1}) if steps else []
-    return [CurvePoint(method.label, steps[at], round(smooth[at], 5)) for at in kept]
-
-
-def curve_chart(points: Sequence[CurvePoint], words: Words, width: int) -> JsonObject:
-    """Loss against steps; each line has its own dash and its name at its end."""
-    names = list(dict.fromkeys(point.method for point in points))
-    longest = min(18, max(len(name) for name in names))
-    inner_width, inner_height = width - 75 - round(longest * 6.8), 300
-    high = max(point.loss for point in points) * 1.04
-    last = {point.method: point for point in points}
-    end = max(point.step for point in points)
-    ends = [(1 - last[name].loss / high) * inner_height for name in names]
-    heights = spread_out(ends, 15, 6, inner_height - 6)
-    colours = [ink.SERIES[index % len(ink.SERIES)] for index in range(len(names))]
-    dashes = [ink.DASHES[index % len(ink.DASHES)] for index in range(len(names))]
-    rows: list[JsonObject] = [dict(vars(point)) for point in points]
-    method = {"field": "method", "type": "nominal", "legend": None}
-    lines: JsonObject = {
-        "data": ink.values(rows),
-        "mark": {"type": "line", "strokeWidth": 1.8, "interpolate": "linear"},
-        "encoding": {
-            "x": {"field": "step", "type": "quantitative", "title": words.say("step"), "scale": {"domain": [1, end], "nice": False}},
-            "y": {"field": "loss", "type": "quantitative", "title": words.say("training loss"), "scale": {"domain": [0, high], "nice": False}},
-            "color": {**method, "scale": {"domain": names, "range": colours}},
-            "strokeDash": {**method, "scale": {"domain": names, "range": dashes}},
-            "tooltip": [
-                {"field": "method", "title": words.say("method")},
-                {"field": "step", "title": words.say("step")},
-                {"field": "loss", "title": words.say("training loss"), "format": ".3f"},
-            ],
-        },
-    }
-    texts: list[JsonObject] = []
-    for name, at, moved, colour in zip(names, ends, heights, colours, strict=True):
-        finish = axes.position(last[name].step, 1, end, False) * inner_width if end > 1 else inner_width
-        place = {"x": {"value": inner_width + 20}, "y": {"value": moved}}
-        texts.append(
-            {
-                "data": ink.values([{}]),
-                "mark": {"type": "rule", "color": colour, "opacity": 0.6},
-                "encoding": {"x": {"value": finish + 2}, "x2": {"value": inner_width + 17}, "y": {"value": at}, "y2": {"value": moved}},
-            }
-        )
-        texts.append({"data": ink.values([{"text": name}]), "mark": {"type": "text", "align": "left", "limit": longest * 7 + 8}, "encoding": {**place, "text": {"field": "text"}}})
-    return ink.themed({"width": inner_width, "height": inner_height, "layer": [lines, *texts]}, words.say("Training loss of each method against the step"))
-
-
-def curve_figure(facts: StudyFacts, words: Words) -> ink.Figure | None:
-    """Learning curves; None where no method was trained step by step."""
-    points = curve_data(facts)
-    if not points:
-        return None
-    title = words.say("Learning curves")
-    by_method: dict[str, list[CurvePoint]] = {}
-    for point in points:
-        by_method.setdefault(point.method, []).append(point)
-    table = [
-        [name, words.count(found[-1].step), words.number(found[0].loss), words.number(found[len(found) // 2].loss), words.number(found[-1].loss)]
-        for name, found in by_method.items()
-    ]
-    columns = [words.say("method"), words.say("steps"), words.say("loss at the start"), words.say("loss half-way"), words.say("loss at the end")]
-    caption = words.say("Mean loss over the seeds of a method, lightly smoothed.")
-    data: list[JsonObject] = [dict(vars(point)) for point in points]
-    wide, narrow = (curve_chart(points, words, width) for width in (FULL, NARROW))
-    return ink.Figure("curves", title, caption, wide, narrow, plain(title, columns, table), data, full_width=True)

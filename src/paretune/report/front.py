@@ -60,7 +60,9 @@ def cost_axes(words: Words) -> list[CostAxis]:
     return [
         CostAxis("memory", words.say("peak memory"), memory, words.size),
         CostAxis("seconds", words.say("training time"), seconds, words.duration),
-        CostAxis("parameters", words.say("trainable parameters"), lambda one: float(one.trainable_parameters), words.compact),
+        CostAxis(
+            "parameters", words.say("trainable parameters"), lambda one: float(one.trainable_parameters), words.compact
+        ),
         CostAxis("energy", words.say("energy"), energy, words.energy),
     ]
 
@@ -84,7 +86,9 @@ def front_data(facts: StudyFacts, axis: CostAxis) -> list[FrontPoint]:
             standing = "front"
         elif chance is not None and chance <= 1 - SURE:
             standing = "dominated"
-        points.append(FrontPoint(label, sum(by_seed.values()) / len(by_seed), quality.estimate, low, high, chance, standing))
+        points.append(
+            FrontPoint(label, sum(by_seed.values()) / len(by_seed), quality.estimate, low, high, chance, standing)
+        )
     return points
 
 
@@ -113,8 +117,18 @@ def front_chart(points: Sequence[FrontPoint], axis: CostAxis, metric: str, words
     core_low, core_high = axes.core([point.quality for point in points])
     inside = [point for point in points if point.quality >= core_low]
     y_low, y_high = axes.padded(
-        min([core_low, *(max(point.low, core_low - (core_high - core_low)) for point in inside if point.low is not None)]),
-        max([core_high, *(min(point.high, core_high + (core_high - core_low)) for point in inside if point.high is not None)]),
+        min(
+            [
+                core_low,
+                *(max(point.low, core_low - (core_high - core_low)) for point in inside if point.low is not None),
+            ]
+        ),
+        max(
+            [
+                core_high,
+                *(min(point.high, core_high + (core_high - core_low)) for point in inside if point.high is not None),
+            ]
+        ),
     )
     y_high = min(y_high, axes.CEILING)
     names, rows, spots = standing_names(words), list[JsonObject](), list[Spot]()
@@ -134,7 +148,9 @@ def front_chart(points: Sequence[FrontPoint], axis: CostAxis, metric: str, words
                 words.say("standing"): names[point.standing],
                 axis.title: axis.form(point.cost),
                 metric: words.number(point.quality),
-                words.say("95 % interval"): words.spread(point.low, point.high) if point.low is not None and point.high is not None else "—",
+                words.say("95 % interval"): words.spread(point.low, point.high)
+                if point.low is not None and point.high is not None
+                else "—",
                 words.say("P(on the front)"): chance,
             }
         )
@@ -184,7 +200,10 @@ def front_chart(points: Sequence[FrontPoint], axis: CostAxis, metric: str, words
         "mark": {"type": "rule", "strokeWidth": 1, "opacity": 0.55},
         "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
     }
-    marks: JsonObject = {"mark": {"type": "point", "filled": True, "size": 110, "opacity": 1}, "encoding": mark_encoding}
+    marks: JsonObject = {
+        "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1},
+        "encoding": mark_encoding,
+    }
     return ink.themed(
         {"width": inner_width, "height": inner_height, "data": ink.values(rows), "layer": [whiskers, marks, *texts]},
         words.say("Pareto plot: {metric} against {cost}", {"metric": metric, "cost": axis.title}),
@@ -222,5 +241,7 @@ def front_figures(facts: StudyFacts, words: Words) -> list[ink.Figure]:
         columns = [words.say("method"), axis.title, metric, words.say("P(on the front)"), words.say("standing")]
         data: list[JsonObject] = [dict(vars(point)) for point in points]
         wide, narrow = (front_chart(points, axis, metric, words, width) for width in (480, 340))
-        figures.append(ink.Figure(f"front-{axis.name}", title, "", wide, narrow, plain(title, columns, rows, (4,)), data))
+        figures.append(
+            ink.Figure(f"front-{axis.name}", title, "", wide, narrow, plain(title, columns, rows, (4,)), data)
+        )
     return figures

@@ -26,6 +26,7 @@ BETTER, WORSE = "#2e9e62", "#c8503c"
 SERIES = ("#2f7fc1", "#d9822b", "#2e9e62", "#b0508f", "#8a6d3b", "#7a6fc0", "#3aa3a8", "#c8503c")
 DASHES: tuple[list[int], ...] = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 3], [1, 3], [6, 2, 1, 2])
 TEXT = "currentColor"
+GLOBALS = "window.vegaEmbed = vegaEmbed;"
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,34 @@ class Figure:
 
 def themed(spec: JsonObject, description: str) -> JsonObject:
     """A whole spec with the look of the house and a description for screen readers."""
-    quiet = {"labelColor": TEXT, "titleColor": TEXT, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
-    axis = {"gridColor": DOMINATED, "gridOpacity": 0.22, "domainColor": DOMINATED, "tickColor": DOMINATED, "labelPadding": 5, "titlePadding": 8}
+    quiet = {
+        "labelColor": TEXT,
+        "titleColor": TEXT,
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+    }
+    axis = {
+        "gridColor": DOMINATED,
+        "gridOpacity": 0.22,
+        "domainColor": DOMINATED,
+        "tickColor": DOMINATED,
+        "labelPadding": 5,
+        "titlePadding": 8,
+    }
     config = {
         "font": "sans-serif",
         "view": {"stroke": None},
         "axis": {**quiet, **axis, "labelLimit": 150},
         "header": quiet,
-        "legend": {**quiet, "symbolSize": 90, "orient": "bottom", "direction": "vertical", "labelLimit": 320, "offset": 8},
+        "legend": {
+            **quiet,
+            "symbolSize": 90,
+            "orient": "bottom",
+            "direction": "vertical",
+            "labelLimit": 320,
+            "offset": 8,
+        },
         "text": {"color": TEXT, "fontSize": 12},
         "rule": {"color": TEXT},
     }
@@ -73,21 +94,22 @@ def values(rows: Sequence[JsonObject]) -> JsonObject:
 
 def drawn(spec: JsonObject, words: Words, name: str) -> str:
     """The figure as inline SVG, the same bytes each time; ids are made unique by `name`."""
-    locale = "ru-RU" if words.lang == "ru" else "en-US"
-    svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE, format_locale=locale)
+    svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE, format_locale=number_locale(words))
     found = list(dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg)))
     for number, identifier in enumerate(found):
-        svg = svg.replace(f'id="{identifier}"', f'id="{name}-{number}"').replace(f"url(#{identifier})", f"url(#{name}-{number})")
+        svg = svg.replace(f'id="{identifier}"', f'id="{name}-{number}"').replace(
+            f"url(#{identifier})", f"url(#{name}-{number})"
+        )
     return svg
 
 
 def browser_bundle() -> str:
     """Vega, Vega-Lite and vega-embed as one script; it is used with the expression interpreter, so without eval."""
-    bundle = vl_convert.javascript_bundle(vl_version=VEGA_LITE)
+    bundle = vl_convert.javascript_bundle(GLOBALS, vl_version=VEGA_LITE)
     return re.sub(r"<(/script|!--)", r"\\x3c\1", bundle)  # nothing in it may end the script element
 
 
 def number_locale(words: Words) -> JsonObject:
-    """How Vega writes numbers in the browser."""
+    """How Vega writes numbers: d3's table for the language, with the per cent sign set as the language sets it."""
     locale: dict[str, Any] = dict(vl_convert.get_format_locale("ru-RU" if words.lang == "ru" else "en-US"))
-    return locale
+    return {**locale, "percent": words.percent(1).removeprefix("100")}

@@ -43,7 +43,10 @@ def placed(spots: Sequence[Spot], width: float, height: float) -> list[Place]:
     found: list[Place] = []
     for index, spot in enumerate(spots):
         others = [box for number, box in enumerate(points) if number != index]
-        place = min(_candidates(), key=lambda one: (_cost(one, spot, others, taken, width, height), abs(one.dx) + 1.5 * abs(one.dy)))
+        place = min(
+            _candidates(),
+            key=lambda one: (_cost(one, spot, others, taken, width, height), abs(one.dx) + 1.5 * abs(one.dy)),
+        )
         found.append(place)
         taken.append(_box(spot, place))
     return found

@@ -29,7 +29,9 @@ class LatencyPoint:
 
 def latency_data(rows: Sequence[MethodRow]) -> list[LatencyPoint]:
     """All probes, in the order of the methods."""
-    return [LatencyPoint(row.method, one.batch, one.p50_seconds, one.p95_seconds) for row in rows for one in row.latency]
+    return [
+        LatencyPoint(row.method, one.batch, one.p50_seconds, one.p95_seconds) for row in rows for one in row.latency
+    ]
 
 
 def latency_chart(points: Sequence[LatencyPoint], words: Words, width: int) -> JsonObject:
@@ -79,13 +81,24 @@ def latency_chart(points: Sequence[LatencyPoint], words: Words, width: int) -> J
         {"field": "worst", "title": words.say("95th percentile")},
     ]
     layers: list[JsonObject] = [
-        {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {"y": y, "x": x, "x2": {"field": "p95"}, "color": colour}},
+        {
+            "mark": {"type": "rule", "strokeWidth": 2},
+            "encoding": {"y": y, "x": x, "x2": {"field": "p95"}, "color": colour},
+        },
         {
             "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
-            "encoding": {"y": y, "x": x, "color": colour, "shape": {**batch, "scale": {"domain": shown, "range": shapes}}, "tooltip": tooltip},
+            "encoding": {
+                "y": y,
+                "x": x,
+                "color": colour,
+                "shape": {**batch, "scale": {"domain": shown, "range": shapes}},
+                "tooltip": tooltip,
+            },
         },
     ]
-    return ink.themed({"width": inner, "height": 30 * len(order), "data": ink.values(rows), "layer": layers}, words.say("Latency"))
+    return ink.themed(
+        {"width": inner, "height": 30 * len(order), "data": ink.values(rows), "layer": layers}, words.say("Latency")
+    )
 
 
 def latency_figure(rows: Sequence[MethodRow], words: Words) -> ink.Figure | None:
@@ -95,7 +108,8 @@ def latency_figure(rows: Sequence[MethodRow], words: Words) -> ink.Figure | None
         return None
     title = words.say("Latency")
     table = [
-        [point.method, words.count(point.batch), words.duration(point.p50_seconds), words.duration(point.p95_seconds)] for point in points
+        [point.method, words.count(point.batch), words.duration(point.p50_seconds), words.duration(point.p95_seconds)]
+        for point in points
     ]
     columns = [words.say("method"), words.say("batch"), words.say("median"), words.say("95th percentile")]
     caption = words.say("Point: median of one call, tokenizing included; the line goes to the 95th percentile.")

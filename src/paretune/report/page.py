@@ -1,4 +1,4 @@
-"""A page as data — sections with paragraphs, figures, tables and cards — and its one rendering as a self-contained file.
+"""A page as data — sections with paragraphs, figures, tables, cards — and its one rendering as a self-contained file.
 
 Not here: what stands on a page (`build.py`, `explore_page.py`). The file needs no network: style, figures, their data
 and Vega are inside, under a content security policy that forbids everything else, eval included.

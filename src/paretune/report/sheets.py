@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 
-from paretune.core.events import PHASES
 from paretune.records.exploration import CleaningStep
-from paretune.records.schema import Latency, StudyRecord
+from paretune.records.schema import StudyRecord
 from paretune.report.facts import StudyFacts, bounds
 from paretune.report.tables import (
-    Cost,
     MethodRow,
     metric_name,
     more_seeds_text,
@@ -68,12 +65,12 @@ def quality_sheet(facts: StudyFacts, rows: list[MethodRow], words: Words) -> She
             decide = words.say("fewer than two shared seeds")
         lines.append(
             (
-                _name(row, words),
+                name_cell(row, words),
                 Cell(
                     words.number(row.quality) if row.quality is not None else words.say("not measured"),
                     _spread_or_same(row, words),
                 ),
-                Cell(_or(row.quality_away_from_training, words.number, words)),
+                Cell(or_not_measured(row.quality_away_from_training, words.number, words)),
                 Cell(
                     words.number(row.difference, signed=True) if row.difference is not None else "—",
                     words.spread(*row.difference_interval, signed=True) if row.difference_interval else "",
@@ -86,7 +83,8 @@ def quality_sheet(facts: StudyFacts, rows: list[MethodRow], words: Words) -> She
     margin = {"margin": words.number(facts.study.margin), "control": facts.study.control}
     notes = [
         words.say(
-            "Quality: mean over seeds, below it the 95 % interval of Student's t over seeds. Difference: to {control} on "
+            "Quality: mean over seeds, below it the 95 % interval of Student's t over seeds. Difference: to "
+            "{control} on "
             "the same seeds and test examples, with a 95 % interval over seeds and examples together. p: Holm's "
             "correction for several methods. Equivalent: two one-sided tests within the study's margin of ±{margin}.",
             margin,
@@ -103,7 +101,9 @@ def quality_sheet(facts: StudyFacts, rows: list[MethodRow], words: Words) -> She
         words.say("verdict"),
         words.say("scored runs"),
     )
-    return Sheet(words.say("Quality and difference to the control"), columns, tuple(lines), tuple(notes), frozenset({5, 6}))
+    return Sheet(
+        words.say("Quality and difference to the control"), columns, tuple(lines), tuple(notes), frozenset({5, 6})
+    )
 
 
 def _spread_or_same(row: MethodRow, words: Words) -> str:
@@ -113,13 +113,13 @@ def _spread_or_same(row: MethodRow, words: Words) -> str:
     return words.say("the same in every seed") if low == high else words.spread(low, high)
 
 
-def _name(row: MethodRow, words: Words) -> Cell:
+def name_cell(row: MethodRow, words: Words) -> Cell:
     """A method's name, and what it is in the study."""
     role = words.say("control") if row.control else words.say("baseline") if row.family == "baseline" else ""
     return Cell(row.method, role, "name")
 
 
-def _or(value: float | None, form: Callable[[float], str], words: Words) -> str:
+def or_not_measured(value: float | None, form: Callable[[float], str], words: Words) -> str:
     return words.say("not measured") if value is None else form(value)
 
 
@@ -130,7 +130,11 @@ def findings(facts: StudyFacts, rows: list[MethodRow], words: Words) -> list[str
         short = [row.method for row in rows if baseline in row.baselines_not_beaten]
         names = {"methods": words.series(short), "baseline": baseline}
         lines.append(
-            words.say("Not shown to beat the baseline {baseline}: {methods} (the 95 % interval of the difference reaches 0 or below, or there is none).", names)
+            words.say(
+                "Not shown to beat the baseline {baseline}: {methods} (the 95 % interval of the difference "
+                "reaches 0 or below, or there is none).",
+                names,
+            )
         )
     for row in rows:
         for state, number in row.stopped.items():
@@ -143,11 +147,13 @@ def findings(facts: StudyFacts, rows: list[MethodRow], words: Words) -> list[str
 
 def split_name(words: Words, split: str) -> str:
     """A split's name for readers; a study's own names stay as they are."""
-    return {"train": words.say("training"), "validation": words.say("validation"), "test": words.say("test")}.get(split, split)
+    return {"train": words.say("training"), "validation": words.say("validation"), "test": words.say("test")}.get(
+        split, split
+    )
 
 
 def scores_sheet(facts: StudyFacts, rows: list[MethodRow], words: Words, split: str) -> Sheet:
-    """All metrics on one split, means over seeds; beside them churn, or on other splits the difference to the control."""
+    """All metrics on one split, means over seeds; then churn, or on other splits the difference to the control."""
     main = split == "test"
     comparisons = {} if main else facts.against(facts.study.control, split)
     lines: list[tuple[Cell, ...]] = []
@@ -157,12 +163,12 @@ def scores_sheet(facts: StudyFacts, rows: list[MethodRow], words: Words, split: 
         cells: list[Cell] = []
         for metric in METRIC_COLUMNS:
             interval = words.spread(*quality) if metric == facts.metric and quality else ""
-            cells.append(Cell(_or(scores.get(metric), words.number, words), interval))
+            cells.append(Cell(or_not_measured(scores.get(metric), words.number, words), interval))
         if main:
             cells.append(Cell(words.percent(row.churn, 1) if row.churn is not None else "—"))
         else:
             cells.append(_difference_cell(comparisons.get(row.method), words))
-        lines.append((_name(row, words), *cells))
+        lines.append((name_cell(row, words), *cells))
     columns = [words.say("method"), *(metric_name(words, metric) for metric in METRIC_COLUMNS)]
     if not main:
         columns.append(words.say("difference to the control"))
@@ -183,160 +189,18 @@ def _difference_cell(comparison: Comparison | None, words: Words) -> Cell:
     return Cell(words.number(comparison.difference.estimate, signed=True), interval)
 
 
-def resources_sheet(rows: list[MethodRow], words: Words) -> Sheet:
-    """Memory, time, energy, parameters, size and latency; means over scored runs."""
-
-    def cost(one: Cost | None, form: Callable[[float], str]) -> Cell:
-        if one is None:
-            return Cell(words.say("not measured"))
-        grade = grade_name(words, one.grade) if one.grade not in ("counter",) else ""
-        return Cell(form(one.value), grade)
-
-    lines: list[tuple[Cell, ...]] = []
-    for row in rows:
-        share = ""
-        if row.trainable_parameters is not None and row.total_parameters:
-            share = words.percent(row.trainable_parameters / row.total_parameters, 2)
-        lines.append(
-            (
-                _name(row, words),
-                cost(row.peak_memory_bytes, words.size),
-                cost(row.peak_memory_above_imports_bytes, words.size),
-                cost(row.train_seconds, words.duration),
-                cost(row.train_cpu_seconds, words.duration),
-                cost(row.energy_joules, words.energy),
-                Cell(_or(row.trainable_parameters, words.compact, words), share),
-                Cell(words.size(row.adapter_bytes) if row.adapter_bytes is not None else "—"),
-            )
-        )
-    columns = (
-        words.say("method"),
-        words.say("peak memory"),
-        words.say("above imports"),
-        words.say("training time"),
-        words.say("processor time"),
-        words.say("energy"),
-        words.say("trainable parameters"),
-        words.say("saved weights"),
-    )
-    return Sheet(words.say("What it costs"), columns, tuple(lines), tuple(grade_notes(rows, words)))
-
-
-def grade_name(words: Words, grade: str) -> str:
-    """A grade in words."""
-    names = {
-        "counter": words.say("counted"),
-        "sampled": words.say("sampled"),
-        "estimated": words.say("estimated"),
-        "assumed": words.say("assumed"),
-    }
-    return names.get(grade, grade)
-
-
-def grade_notes(rows: list[MethodRow], words: Words) -> list[str]:
-    """What the grades mean."""
-    notes = [
-        words.say(
-            "Figures are of the training phase alone; evaluation is never counted in. Peak memory is the high-water mark "
-            "of a process of its own for each run; “above imports” is what it adds to the process after its imports."
-        ),
-        words.say(
-            "Grades: without a mark — read from a counter; sampled — measured at intervals; estimated — computed from other "
-            "figures; assumed — a constant. Nothing is ranked by an estimated or assumed figure."
-        ),
-    ]
-    if any(row.energy_joules and row.energy_joules.grade in ("estimated", "assumed") for row in rows):
-        notes.append(words.say("Energy was not measured but estimated, so it stands in no comparison."))
-    return notes
-
-
-def latency_sheet(rows: list[MethodRow], words: Words) -> Sheet:
-    """Seconds for one call, for each batch size that was probed."""
-    batches = sorted({one.batch for row in rows for one in row.latency})
-    lines: list[tuple[Cell, ...]] = []
-    for row in rows:
-        found: dict[int, Latency] = {one.batch: one for one in row.latency}
-        cells: list[Cell] = []
-        for batch in batches:
-            one = found.get(batch)
-            cells.append(Cell(words.duration(one.p50_seconds) if one else words.say("not measured")))
-            cells.append(Cell(words.duration(one.p95_seconds) if one else words.say("not measured")))
-        lines.append((_name(row, words), *cells))
-    columns = [words.say("method")]
-    for batch in batches:
-        size = words.plural("{n} text", "{n} texts", batch)
-        columns += [f"{size}, {words.say('median')}", f"{size}, {words.say('95th percentile')}"]
-    note = words.say("Time of one call, tokenizing included, probed once for each method.")
-    return Sheet(words.say("Latency"), tuple(columns), tuple(lines), (note,))
-
-
-def search_sheet(facts: StudyFacts, words: Words) -> Sheet:
-    """Learning rates that were tried on validation data, which one was taken, and what the search cost."""
-    lines: list[tuple[Cell, ...]] = []
-    for method in facts.methods:
-        selection = method.selection
-        trials: list[str] = []
-        if selection:
-            tried = sorted(selection.trials.items(), key=lambda item: float(item[0]))
-            trials = [f"{words.rate(float(rate))}: {words.number(value)}" for rate, value in tried]
-        trials += [f"{words.rate(float(rate))}: {state_name(words, state)}" for rate, state in sorted(method.failed_trials.items())]
-        lines.append(
-            (
-                Cell(method.label, kind="name"),
-                Cell(words.rate(selection.learning_rate) if selection else "—"),
-                Cell("; ".join(trials) or "—"),
-                Cell(words.count(len(selection.trials)) if selection else "—"),
-                Cell(words.duration(selection.trial_seconds) if selection else "—"),
-            )
-        )
-    columns = (
-        words.say("method"),
-        words.say("chosen"),
-        words.say("learning rate: {metric} on validation data", {"metric": metric_name(words, facts.metric)}),
-        words.say("trials"),
-        words.say("time of the search"),
-    )
-    note = words.say("The choice was made on validation data alone.")
-    if len({len(selection.trials) for selection in facts.study.selections}) == 1:
-        note = words.say("Every trained method got the same number of trials; the choice was made on validation data alone.")
-    return Sheet(words.say("Search for the learning rate"), columns, tuple(lines), (note,), frozenset({2}))
-
-
-def phases_sheet(facts: StudyFacts, words: Words) -> Sheet:
-    """Seconds and peak memory of each phase, means over scored runs."""
-    present = {phase.phase for method in facts.scored for one in method.measurements() for phase in one.phases}
-    phases = [phase for phase in PHASES if phase in present] + sorted(present - set(PHASES))
-    names = {
-        "load": words.say("loading"),
-        "tokenize": words.say("tokenizing"),
-        "step": words.say("training steps"),
-        "eval": words.say("evaluation"),
-        "save": words.say("saving"),
-        "predict": words.say("prediction"),
-        "latency": words.say("latency probe"),
-    }
-    lines: list[tuple[Cell, ...]] = []
-    for method in facts.methods:
-        cells: list[Cell] = []
-        for phase in phases:
-            found = [one for run in method.measurements() for one in run.phases if one.phase == phase]
-            if found:
-                peak = words.size(fmean(one.peak_memory_bytes for one in found))
-                cells.append(Cell(words.duration(fmean(one.seconds for one in found)), peak))
-            else:
-                cells.append(Cell("—"))
-        lines.append((Cell(method.label, kind="name"), *cells))
-    columns = (words.say("method"), *(names.get(phase, phase) for phase in phases))
-    return Sheet(words.say("Phases of a run: time and peak memory"), columns, tuple(lines))
-
-
 def cleaning_sheet(steps: list[CleaningStep], words: Words) -> Sheet:
     """What cleaning took out or marked, in its order."""
     names = {
         "empty_text": words.say("empty text"),
+        "missing_label": words.say("no label"),
         "unknown_label": words.say("unknown label"),
-        "exact_duplicates": words.say("exact duplicates"),
-        "near_duplicates": words.say("near-duplicates"),
+        "exact_duplicate": words.say("exact duplicate"),
+        "conflicting_label": words.say("same text, different labels"),
+        "near_duplicate": words.say("near-duplicate"),
+        "subset": words.say("subset drawn"),
+        "test_split": words.say("test part split off"),
+        "validation_split": words.say("validation part split off"),
     }
     rows = [
         [
@@ -349,7 +213,14 @@ def cleaning_sheet(steps: list[CleaningStep], words: Words) -> Sheet:
         ]
         for step in steps
     ]
-    columns = [words.say("step"), words.say("split"), words.say("rows in"), words.say("rows out"), words.say("marked"), words.say("for example")]
+    columns = [
+        words.say("step"),
+        words.say("split"),
+        words.say("rows in"),
+        words.say("rows out"),
+        words.say("marked"),
+        words.say("for example"),
+    ]
     return plain(words.say("Cleaning"), columns, rows, left=(1, 5))
 
 
@@ -359,7 +230,12 @@ def settings_sheet(study: StudyRecord, words: Words) -> Sheet:
     rows = [
         [words.say("base model"), study.model_source],
         [words.say("data"), study.data_source],
-        [words.say("texts in each split"), ", ".join(f"{split_name(words, split)} {words.count(number)}" for split, number in study.split_rows.items())],
+        [
+            words.say("texts in each split"),
+            ", ".join(
+                f"{split_name(words, split)} {words.count(number)}" for split, number in study.split_rows.items()
+            ),
+        ],
         [words.say("classes"), words.count(len(study.labels))],
         [words.say("tokens of a text, at most"), words.count(study.max_tokens)],
         [words.say("headline metric"), metric_name(words, study.metric)],
@@ -371,5 +247,3 @@ def settings_sheet(study: StudyRecord, words: Words) -> Sheet:
         [words.say("hash of the study"), study.spec_hash],
     ]
     return plain(words.say("Settings"), [words.say("setting"), words.say("value")], rows, left=(1,))
-
-

@@ -99,7 +99,9 @@ def _row(facts: StudyFacts, method: MethodFacts) -> MethodRow:
         reasons=tuple(sorted(method.reasons)),
         quality=quality.estimate if quality else None,
         quality_interval=bounds(quality) if quality else None,
-        quality_away_from_training=_mean([run.splits["test"].away_from_training(facts.metric) for run in method.runs.values()]),
+        quality_away_from_training=_mean(
+            [run.splits["test"].away_from_training(facts.metric) for run in method.runs.values()]
+        ),
         difference=facts.mean_difference(label),
         difference_interval=bounds(comparison.difference) if comparison else None,
         p_holm=comparison.p_holm if comparison else None,
@@ -140,14 +142,17 @@ def _mean_scores(method: MethodFacts) -> dict[str, dict[str, float]]:
         for split, predictions in run.splits.items():
             for metric, value in predictions.scores().items():
                 collected.setdefault(split, {}).setdefault(metric, []).append(value)
-    return {split: {metric: fmean(values) for metric, values in metrics.items()} for split, metrics in collected.items()}
+    return {
+        split: {metric: fmean(values) for metric, values in metrics.items()} for split, metrics in collected.items()
+    }
 
 
 def _cost(measured: list[Measurements], of: Callable[[Measurements], tuple[float, Grade]]) -> Cost | None:
     found = [of(one) for one in measured]
     if not found:
         return None
-    return Cost(fmean(value for value, _ in found), max((grade for _, grade in found), key=GRADES.index))
+    worst = max(GRADES.index(grade) for _, grade in found)
+    return Cost(fmean(value for value, _ in found), GRADES[worst])
 
 
 def metric_name(words: Words, metric: str) -> str:
@@ -229,7 +234,13 @@ def terminal_table(folder: Path, lang: str) -> Table:
     words, facts = Words(lang), gather(StudyFolder(folder))
     metric = metric_name(words, facts.metric)
     pilot = f" · {words.say('pilot')}" if facts.study.pilot else ""
-    table = Table(title=f"{facts.study.name}: {metric}{pilot}", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        title=f"{facts.study.name}: {metric}{pilot}",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     table.add_column(words.say("method"), overflow="fold", max_width=20)
     table.add_column(words.say("quality [95 %]"), justify="right", no_wrap=True)
     table.add_column(words.say("to control"), justify="right", no_wrap=True)

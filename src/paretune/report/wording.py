@@ -110,7 +110,9 @@ class Words:
     def _unit(self, value: float, unit: str) -> str:
         digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
         pattern = "#,##0" + ("." + "#" * digits if digits else "")
-        return format_unit(value, unit, length="short", format=pattern, locale=self.locale).replace(" ", "\N{NO-BREAK SPACE}")
+        return format_unit(value, unit, length="short", format=pattern, locale=self.locale).replace(
+            " ", "\N{NO-BREAK SPACE}"
+        )
 
     def size(self, size_bytes: float) -> str:
         """Bytes in decimal units."""
@@ -142,7 +144,7 @@ class Words:
         return f"{self.number(low, digits, signed)} … {self.number(high, digits, signed)}"
 
     def series(self, items: list[str]) -> str:
-        """"a, b and c"."""
+        """ "a, b and c"."""
         if len(items) < 2:
             return "".join(items)
         return self.say("{first} and {last}", {"first": ", ".join(items[:-1]), "last": items[-1]})
