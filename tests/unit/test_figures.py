@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import altair
 import pytest
 from fabricated_study import exploration, write_study

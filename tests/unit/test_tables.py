@@ -111,7 +111,7 @@ def test_answer_prefers_a_better_method_over_a_cheaper_control(tmp_path: Path) -
         tmp_path / "s", seeds=FIVE, methods=("head", "full"), control="head", broken=False,
         quality={"head": 0.7, "full": 0.95}, test_rows=600,
     )  # fmt: skip
-    assert answer(study, "en").startswith("Take full: in accuracy it is better than head (+0.2")
+    assert answer(study, "en").startswith("Take full: in accuracy it is better than head (+0.1")
 
 
 def test_answer_keeps_the_control_where_all_others_are_worse(tmp_path: Path) -> None:

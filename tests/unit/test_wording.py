@@ -76,7 +76,14 @@ def test_russian_catalogue_is_in_russian() -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(1, "1 запуск"), (2, "2 запуска"), (5, "5 запусков"), (11, "11 запусков"), (21, "21 запуск"), (104, "104 запуска")],
+    [
+        (1, "1 запуск"),
+        (2, "2 запуска"),
+        (5, "5 запусков"),
+        (11, "11 запусков"),
+        (21, "21 запуск"),
+        (104, "104 запуска"),
+    ],
 )
 def test_russian_plurals(number: int, text: str) -> None:
     """Russian has three forms, and 11 is not 21."""
@@ -117,6 +124,6 @@ def test_a_number_that_is_none_is_said_in_words() -> None:
 
 def test_unknown_language_is_one_line_that_helps() -> None:
     """The error names what was given and what is allowed."""
-    with pytest.raises(ConfigError, match="'de'.*en, ru") as caught:
+    with pytest.raises(ConfigError, match=r"'de'.*en, ru") as caught:
         Words("de")
     assert "\n" not in str(caught.value)

@@ -8,6 +8,7 @@ fine-tuning by default, after Schulman et al. 2025 (https://thinkingmachines.ai/
 
 from __future__ import annotations
 
+import warnings
 from typing import ClassVar, Literal
 
 import torch
@@ -62,7 +63,9 @@ class Lora(Adaptation):
             lora_dropout=self.settings.dropout,
             target_modules=names,
         )
-        with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # peft draws from the global generator
+            # peft 0.21 asks transformers 5.24 by the old name of a property
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
             model.encoder = get_peft_model(model.encoder, config)
         model.new_head(generator)

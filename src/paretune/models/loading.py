@@ -183,7 +183,7 @@ def load_encoder(source: str, base: Path | None = None) -> PreTrainedModel:
             folder,
             config=config,
             dtype=torch.float32,
-            attn_implementation="sdpa",
+            attn_implementation="eager",  # torch's fused backward takes a third of a step on a CPU (LOG.md)
             local_files_only=True,
             output_loading_info=True,
             **more,

@@ -23,12 +23,12 @@ def answer(folder: Path, lang: str) -> str:
     Raises:
         ConfigError: an unknown language. RecordError: no study's folder.
     """
-    return answer_of(gather(StudyFolder(folder)), Words(lang))
+    words, facts = Words(lang), gather(StudyFolder(folder))
+    return answer_of(facts, rows_of(facts), words)
 
 
-def answer_of(facts: StudyFacts, words: Words) -> str:
-    """The answer from gathered facts; a pilot's says so."""
-    rows = rows_of(facts)
+def answer_of(facts: StudyFacts, rows: list[MethodRow], words: Words) -> str:
+    """The answer from gathered facts and their rows; a pilot's says so."""
     sentence = _sentence(facts, rows, words)
     if not facts.study.pilot:
         return sentence

@@ -76,7 +76,7 @@ def study_page(facts: StudyFacts, words: Words) -> Page:
         title=study.name,
         subtitle=words.say("A paretune study"),
         question=study.question.get(words.lang, fallback),
-        answer=answer_of(facts, words),
+        answer=answer_of(facts, rows, words),
         pilot=pilot,
         facts=overview,
         sections=tuple(section for section in sections if section is not None),
@@ -221,13 +221,13 @@ def _any_dropout(tree: object) -> bool:
 
 def provenance_sheet(facts: StudyFacts, words: Words) -> sheets.Sheet:
     """Machine, versions and commit: what all runs have in common, and which entries differ between runs."""
-    lines = flat(facts.study.machine)
+    lines = flat({"machine": facts.study.machine})
     found = [
         flat(run.provenance) for method in facts.scored for _, run in sorted(method.runs.items()) if run.provenance
     ]
     for key in dict.fromkeys(key for one in found for key in one):
-        values = {one.get(key, "—") for one in found}
-        lines.setdefault(key, values.pop() if len(values) == 1 else words.say("differs between runs"))
+        values = {one.get(key, "—") for one in found} | ({lines[key]} if key in lines else set())
+        lines[key] = values.pop() if len(values) == 1 else words.say("differs between runs")
     rows = [[key, value] for key, value in lines.items()]
     return sheets.plain(words.say("Provenance"), [words.say("entry"), words.say("value")], rows, left=(1,))
 

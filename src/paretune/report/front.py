@@ -158,7 +158,7 @@ def front_chart(points: Sequence[FrontPoint], axis: CostAxis, metric: str, words
         down = (1 - axes.position(y, y_low, y_high, False)) * inner_height
         spots.append(Spot(across, down, text))
     ticks = axes.log_ticks(x_low, x_high, width // 85) if log else axes.nice_ticks(x_low, x_high, width // 110)
-    x_scale: JsonObject = {"type": "log" if log else "linear", "domain": [x_low, x_high], "nice": False, "zero": False}
+    x_scale: JsonObject = {"type": "log" if log else "linear", "domain": [x_low, x_high], "nice": False}
     x = {
         "field": "x",
         "type": "quantitative",

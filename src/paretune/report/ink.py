@@ -8,6 +8,7 @@ and onto paper; marks use mid tones that stand on both, and never carry meaning 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def themed(spec: JsonObject, description: str) -> JsonObject:
     return {
         "$schema": SCHEMA,
         "description": description,
-        "background": None,
+        "background": "transparent",
         "padding": 4,
         "autosize": {"type": "pad"},
         "config": config,
@@ -103,6 +104,7 @@ def drawn(spec: JsonObject, words: Words, name: str) -> str:
     return svg
 
 
+@functools.cache
 def browser_bundle() -> str:
     """Vega, Vega-Lite and vega-embed as one script; it is used with the expression interpreter, so without eval."""
     bundle = vl_convert.javascript_bundle(GLOBALS, vl_version=VEGA_LITE)

@@ -250,10 +250,10 @@ def terminal_table(folder: Path, lang: str) -> Table:
     table.add_column(words.say("runs"), max_width=12)
     styles = {"better": "green", "worse": "red", "equivalent": "cyan", "undecided": "yellow"}
     for row in rows_of(facts):
-        spread = row.quality_interval
-        half = f" ±{words.number((spread[1] - spread[0]) / 2)}" if spread else ""
-        quality = words.number(row.quality) + half if row.quality is not None else words.say("not measured")
-        difference = words.number(row.difference, signed=True) if row.difference is not None else "—"
+        quality = words.say("not measured") if row.quality is None else words.number(row.quality)
+        difference = "—" if row.difference is None else words.number(row.difference, signed=True)
+        quality += _half_width(row.quality_interval, words)
+        difference += _half_width(row.difference_interval, words)
         table.add_row(
             row.method,
             quality,
@@ -264,3 +264,8 @@ def terminal_table(folder: Path, lang: str) -> Table:
             runs_text(words, row),
         )
     return table
+
+
+def _half_width(interval: tuple[float, float] | None, words: Words) -> str:
+    """Student's t intervals are symmetric, so that one number says both ends."""
+    return f" ±{words.number((interval[1] - interval[0]) / 2)}" if interval else ""

@@ -29,7 +29,7 @@ MINUS = "\N{MINUS SIGN}"
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def checked_language(lang: str) -> str:
+def check_language(lang: str) -> str:
     """The language itself.
 
     Raises:
@@ -59,7 +59,7 @@ class Words:
         Raises:
             ConfigError: the report does not know the language.
         """
-        self.lang = checked_language(lang)
+        self.lang = check_language(lang)
         self.locale = Locale.parse(lang)
         self._catalogue = _translations(lang)
 

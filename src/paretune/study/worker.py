@@ -268,10 +268,11 @@ def _perform(study_folder: Path, folder: RunFolder, stage: Stage, probe_latency:
     task = TASKS.load(spec.task["kind"])(data.labels)
     desk = Desk(folder, spec, data, meter, task, time.perf_counter())
     method = make_method(spec.kind, spec.settings)
+    if stage == "trained" or isinstance(method, Baseline):
+        folder.write_provenance(provenance())
     if isinstance(method, Baseline):
         _run_baseline(desk, method, probe_latency)
     elif stage == "trained":
-        folder.write_provenance(provenance())
         _train(desk, method)
     else:
         _score_adaptation(desk, method, probe_latency)
