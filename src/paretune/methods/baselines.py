@@ -97,4 +97,4 @@ class Tfidf(Baseline):
         return self._ordered(self._model, csr_matrix(self._features.transform(texts)))
 
     def parameters(self) -> int:
-        return int(self._model.coef_.size + self._model.intercept_.size)
+        return int(np.size(self._model.coef_) + np.size(self._model.intercept_))

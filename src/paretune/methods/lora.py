@@ -9,11 +9,12 @@ fine-tuning by default, after Schulman et al. 2025 (https://thinkingmachines.ai/
 from __future__ import annotations
 
 import warnings
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import Field
+from transformers import PreTrainedModel
 
 from paretune.core.config import Settings
 from paretune.core.errors import ConfigError, said
@@ -26,7 +27,7 @@ class LoraSettings(Settings):
     """`alpha` is 2·rank where it is not given; `targets` are all linear layers of the blocks or a tuple of suffixes."""
 
     rank: int = Field(default=8, ge=1)
-    alpha: float | None = Field(default=None, gt=0)
+    alpha: int | None = Field(default=None, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: Literal["all_linear"] | tuple[str, ...] = "all_linear"
 
@@ -67,9 +68,10 @@ class Lora(Adaptation):
             # peft 0.21 asks transformers 5.24 by the old name of a property
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-            model.encoder = get_peft_model(model.encoder, config)
+            # peft's wrapper answers as the model that it wraps
+            model.encoder = cast(PreTrainedModel, get_peft_model(model.encoder, config))
         model.new_head(generator)
 
     def merge(self, model: EncoderClassifier) -> None:
-        assert isinstance(model.encoder, PeftModel)
-        model.encoder = model.encoder.merge_and_unload()
+        wrapped = cast(PeftModel, model.encoder)
+        model.encoder = wrapped.merge_and_unload()

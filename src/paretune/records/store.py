@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,7 +116,7 @@ class RunFolder:
         return self.path / "adapter"
 
     @contextmanager
-    def claimed(self) -> Iterator[bool]:
+    def claimed(self) -> Generator[bool]:
         """Hold the run's lock; yields False where another live process holds it."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("w") as lock:

@@ -233,7 +233,8 @@ def gather(folder: StudyFolder) -> StudyFacts:
     for run, spec in found:
         method = methods.get(spec.method)
         stale = bool(current) and _setting(spec) not in current  # left from before the study was changed
-        if method is not None and spec.seed in study.seeds and not stale:
+        same = method is not None and (spec.kind, spec.settings) == (method.record.kind, method.record.settings)
+        if method is not None and same and spec.seed in study.seeds and not stale:
             _add(method, run, spec)
     explored = folder.path / "explore.json"
     exploration = read_record(explored, Exploration) if explored.exists() else None

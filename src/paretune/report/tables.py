@@ -81,6 +81,12 @@ def summary(folder: Path) -> list[MethodRow]:
     return rows_of(gather(StudyFolder(folder)))
 
 
+def open_ends(rows: list[MethodRow]) -> list[str]:
+    """Methods about which the study decides nothing yet, or whose runs were stopped by a limit."""
+    limits = {"oom", "over_budget", "timeout"}
+    return [row.method for row in rows if row.verdict == "undecided" or limits & row.stopped.keys()]
+
+
 def rows_of(facts: StudyFacts) -> list[MethodRow]:
     """The rows of gathered facts."""
     return [_row(facts, method) for method in facts.methods]

@@ -50,5 +50,6 @@ def make_repeatable(seed: int, threads: int) -> None:
     torch.manual_seed(stream_seed(seed, "dropout"))
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time on every tensor
+    # A debugging aid that costs time on every new tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]  torch sets it by __setattr__ of the module
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -45,7 +45,7 @@ class Terminal:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._live: LiveLine | None = None
-        self._head = ""
+        self._head = self._last = ""
         self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
 
     def note(self, text: str) -> None:
@@ -72,7 +72,7 @@ class Terminal:
         steps = next((line["steps"] for line in events if line["event"] == "TrainingPlanned"), None)
         last = next((line for line in reversed(events) if line["event"] == "StepEnded"), None)
         tail = f" · step {last['step']}/{steps}, loss {last['loss']:.3f}" if last and steps else ""
-        self._live.update((self._head + tail).replace("[", "\\["))
+        self._live.update((self._head + tail + self._last).replace("[", "\\["))
 
     def ended(self, job: Job, folder: RunFolder, seconds: float) -> None:
         if self._live is not None:
@@ -86,6 +86,7 @@ class Terminal:
             split = "test" if "test" in scores else "validation"
             shown = ("accuracy", "macro_f1", "mcc")
             said = f"{split} " + ", ".join(f"{name} {scores[split][name]:.3f}" for name in shown)
+            self._last = f" · last: {job.spec.method} {said}"
         elif status is not None:
             said = f"{status.state.upper()}: {status.reason}"
         line = f"{self._head} → {said} ({spoken_seconds(seconds)})"

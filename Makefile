@@ -1,0 +1,40 @@
+# make demo — the main job; make test — the whole test suite; each does its own set-up on a fresh machine.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test check fast lint docs clean
+
+demo: $(VENV)/ready
+	$(BIN)/paretune study studies/demo.toml || test $$? -eq 3  # 3: done, and something stays undecided
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest
+
+# Lint, types, import rules, docs drift, fast tests: the first half of what .ci/run does.
+check: lint
+	$(BIN)/python -m pytest -m "not slow and not assets"
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+docs: $(VENV)/ready
+	$(BIN)/python docs/generate.py
+
+# torch first and by its exact version: any other spelling pulls gigabytes of CUDA.
+$(VENV)/ready: constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "paretune needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt setuptools
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache build

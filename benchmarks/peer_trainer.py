@@ -1,0 +1,196 @@
+"""The outside authority: plain `peft` + `transformers.Trainer` on the data, seeds and settings of a finished study.
+
+Nothing of paretune's training is used: the Trainer's own loop, optimizer, schedule, sampler and autocast, peft's own
+LoRA. Equal are the splits, base model, mean pooling, batch size, epochs, learning rate, warm-up, weight decay,
+clipping, dropout 0 and bf16. `run` trains what is missing; `compare` prints, for each method, the difference
+"paretune minus peer" with the crossed 95 % interval, as one JSON line.
+
+    paretune study studies/r8.toml
+    python benchmarks/peer_trainer.py run runs/r8          # 10 trainings, in runs/r8-peer
+    python benchmarks/peer_trainer.py compare runs/r8 [--publish results/r8]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, Trainer, TrainingArguments, set_seed
+
+from paretune.models.loading import model_folder
+from paretune.records.store import StudyFolder
+from paretune.stats.intervals import crossed_interval
+
+METHODS = {"lora": "lora", "full": "full"}  # kind in paretune → what to build here
+
+
+class MeanPooled(nn.Module):
+    """An encoder, the mean of its tokens, a linear head, and the loss that the Trainer asks for."""
+
+    def __init__(self, encoder: nn.Module, hidden: int, classes: int) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, nn.Linear(hidden, classes)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+        weight = attention_mask.unsqueeze(-1).float()
+        logits = self.head((hidden * weight).sum(1) / weight.sum(1))
+        out = {"logits": logits}
+        if labels is not None:
+            out["loss"] = nn.functional.cross_entropy(logits, labels)
+        return out
+
+
+def build(source: str, kind: str, settings: dict, classes: int) -> nn.Module:
+    """A fresh model; random parts come from the global generator, as in any Trainer script."""
+    folder = model_folder(source)
+    config = AutoConfig.from_pretrained(folder)
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
+    encoder = AutoModel.from_pretrained(folder, config=config, add_pooling_layer=False, dtype=torch.float32)
+    if kind == "lora":
+        rank = settings["rank"]
+        targets = ["query", "key", "value", "dense"]
+        lora = LoraConfig(r=rank, lora_alpha=settings["alpha"] or 2 * rank, lora_dropout=0.0, target_modules=targets)
+        encoder = get_peft_model(encoder, lora)
+    return MeanPooled(encoder, config.hidden_size, classes)
+
+
+def train_one(data: pd.DataFrame, labels: list[str], spec: dict, out: Path) -> None:
+    """Train one method with one seed and write its test predictions."""
+    began = time.time()
+    set_seed(spec["seed"])
+    train_spec, source = spec["train"], spec["model"]["source"]
+    tokenizer = AutoTokenizer.from_pretrained(model_folder(source))
+    tokenizer.model_max_length = train_spec["max_tokens"]
+
+    def rows(split: str) -> list[dict]:
+        part = data[data["split"] == split]
+        encoded = tokenizer(part["text"].tolist(), truncation=True, max_length=train_spec["max_tokens"])
+        targets = [labels.index(label) for label in part["label"]]
+        return [
+            {"input_ids": ids, "attention_mask": mask, "labels": target}
+            for ids, mask, target in zip(encoded["input_ids"], encoded["attention_mask"], targets, strict=True)
+        ]
+
+    train_rows, test_rows = rows("train"), rows("test")
+    model = build(source, spec["kind"], spec["settings"], len(labels))
+    steps = -(-len(train_rows) // train_spec["batch_size"]) * train_spec["epochs"]
+    arguments = TrainingArguments(
+        output_dir=str(out.parent / "work"),
+        num_train_epochs=train_spec["epochs"],
+        per_device_train_batch_size=train_spec["batch_size"],
+        per_device_eval_batch_size=32,
+        learning_rate=spec["learning_rate"],
+        weight_decay=train_spec["weight_decay"],
+        max_grad_norm=train_spec["clip_norm"],
+        warmup_steps=max(1, round(steps * train_spec["warmup_share"])),
+        lr_scheduler_type="linear",
+        bf16=True,
+        use_cpu=True,
+        train_sampling_strategy="group_by_length",
+        seed=spec["seed"],
+        save_strategy="no",
+        report_to="none",
+        logging_steps=50,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+    )
+    trainer = Trainer(model=model, args=arguments, train_dataset=train_rows, processing_class=tokenizer)
+    trainer.train()
+    trained = time.time() - began
+    order = np.argsort([-len(row["input_ids"]) for row in test_rows])
+    logits = trainer.predict([test_rows[place] for place in order]).predictions
+    predictions = np.empty(len(test_rows), dtype=int)
+    predictions[order] = logits.argmax(axis=1)
+    truth = [row["labels"] for row in test_rows]
+    correct = [int(found == wanted) for found, wanted in zip(predictions, truth, strict=True)]
+    ids = data[data["split"] == "test"]["id"].tolist()
+    record = {
+        "method": spec["method"], "seed": spec["seed"], "learning_rate": spec["learning_rate"], "seconds": trained,
+        "accuracy": float(np.mean(correct)), "ids": ids, "predictions": [labels[found] for found in predictions],
+    }  # fmt: skip
+    out.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+    shutil.rmtree(out.parent / "work", ignore_errors=True)
+    print(f"{spec['method']} seed {spec['seed']}: {record['accuracy']:.4f} in {trained:.0f} s", flush=True)
+
+
+def scored_specs(folder: StudyFolder) -> list[dict]:
+    """Specs of the study's scored runs of the methods that a plain script can train."""
+    runs = [run for run in folder.runs() if run.scored]
+    specs = [run.spec().model_dump() for run in runs]
+    return sorted((spec for spec in specs if spec["kind"] in METHODS), key=lambda one: (one["seed"], one["method"]))
+
+
+def run(study: Path) -> None:
+    """Train what is missing in STUDY-peer."""
+    folder = StudyFolder(study)
+    data = pd.read_parquet(study / "data" / "data.parquet")
+    labels = folder.study().labels
+    target = study.with_name(study.name + "-peer")
+    target.mkdir(parents=True, exist_ok=True)
+    for spec in scored_specs(folder):
+        out = target / f"{spec['method']}-{spec['seed']}.json"
+        if not out.exists():
+            train_one(data, labels, spec, out)
+
+
+def compare(study: Path, publish: Path | None) -> None:
+    """Print the differences; with `publish`, copy the peer's predictions beside the study's records."""
+    folder = StudyFolder(study)
+    peer = study.with_name(study.name + "-peer")
+    if not peer.exists():
+        peer = study / "peer"
+    differences: dict[str, list[np.ndarray]] = {}
+    means: dict[str, list[tuple[float, float]]] = {}
+    for one in folder.runs():
+        spec = one.spec()
+        path = peer / f"{spec.method}-{spec.seed}.json"
+        if not one.scored or not path.exists():
+            continue
+        theirs = json.loads(path.read_text(encoding="utf-8"))
+        ours = one.predictions().to_pandas()
+        ours = ours[ours["split"] == "test"].set_index("id").loc[theirs["ids"]]
+        ours_right = (ours["prediction"] == ours["label"]).to_numpy(dtype=float)
+        theirs_right = (np.array(theirs["predictions"]) == ours["label"].to_numpy()).astype(float)
+        differences.setdefault(spec.method, []).append(ours_right - theirs_right)
+        means.setdefault(spec.method, []).append((ours_right.mean(), theirs_right.mean()))
+    if not differences:
+        sys.exit(f"no peer predictions for {study}; run `python benchmarks/peer_trainer.py run {study}` first")
+    line: dict[str, dict] = {}
+    for method, rows in differences.items():
+        found = crossed_interval(np.stack(rows))
+        ours, theirs = np.mean(means[method], axis=0)
+        line[method] = {
+            "seeds": len(rows), "paretune_accuracy": ours, "peer_accuracy": theirs, "difference": found.estimate,
+            "low": found.low, "high": found.high, "contains_zero": bool(found.low <= 0 <= found.high),
+            "half_width": (found.high - found.low) / 2,
+        }  # fmt: skip
+    if publish is not None:
+        shutil.copytree(peer, publish / "peer", dirs_exist_ok=True)
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", choices=("run", "compare"))
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--publish", type=Path)
+    given = parser.parse_args()
+    if given.verb == "run":
+        run(given.study)
+    else:
+        compare(given.study, given.publish)

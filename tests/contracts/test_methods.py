@@ -1,0 +1,233 @@
+"""The contract of every method in the table, and what is special to one of them; LoRA against peft's own numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import pytest
+import torch
+from method_contract import ROWS, AdaptationContract, attached, make_adaptation, train_toy
+from sklearn.metrics import accuracy_score
+from toy_study import CLASSES, toy_rows
+
+from paretune.core.errors import ConfigError, InertAdapterError
+from paretune.methods.baselines import Majority, Tfidf, TfidfSettings
+from paretune.methods.method import METHODS, Baseline, NoSettings
+from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.surgery import linear_names, trainable
+from paretune.repro.seeding import torch_generator
+from paretune.train.batches import encode
+from paretune.train.evaluate import Witness
+from paretune.train.loop import TrainSpec
+
+
+class TestHead(AdaptationContract):
+    kind = "head"
+
+    def expected(self, name: str) -> bool:
+        return False
+
+
+class TestLastLayers(AdaptationContract):
+    kind = "last_layers"
+    settings = {"layers": 1}  # noqa: RUF012  the contract's own annotation stands in the base class
+
+    def expected(self, name: str) -> bool:
+        return name.startswith("encoder.layer.1.")
+
+
+class TestBitFit(AdaptationContract):
+    kind = "bitfit"
+
+    def expected(self, name: str) -> bool:
+        return name.endswith(".bias")
+
+
+class TestLora(AdaptationContract):
+    kind = "lora"
+    settings = {"rank": 4}  # noqa: RUF012  the contract's own annotation stands in the base class
+
+    def expected(self, name: str) -> bool:
+        return ".lora_A." in name or ".lora_B." in name
+
+
+class TestFull(AdaptationContract):
+    kind = "full"
+
+    def expected(self, name: str) -> bool:
+        return True
+
+
+def test_every_adaptation_of_the_table_is_under_the_contract() -> None:
+    """A method that is added to the table without a row above fails here."""
+    rows = {row.kind for row in AdaptationContract.__subclasses__()}
+    assert rows == {kind for kind in METHODS if METHODS.load(kind).family == "adaptation"}
+
+
+@pytest.mark.parametrize("kind", list(METHODS))
+def test_a_method_says_what_it_is(kind: str) -> None:
+    """Paper, one line in both languages, and settings that all have defaults."""
+    method = METHODS.load(kind)
+    assert method.paper.startswith("https://")
+    for line in (method.summary_en, method.summary_ru):
+        assert line and "\n" not in line
+    assert any("а" <= letter <= "я" for letter in method.summary_ru)
+    method(method.settings_model())
+
+
+# --- one method's own -----------------------------------------------------------------------------------------------
+
+
+def test_last_layers_refuses_more_layers_than_there_are(tiny_model: Path) -> None:
+    """The message says how many the model has, and nothing was frozen by then."""
+    with pytest.raises(ConfigError, match="at most 2"):
+        attached(make_adaptation("last_layers", {"layers": 3}), f"path:{tiny_model}")
+
+
+def test_lora_starts_where_its_base_stands(tiny_model: Path) -> None:
+    """B is zero at the start: the encoder's features are those of the base model, bit for bit."""
+    source = f"path:{tiny_model}"
+    encoded = encode(load_tokenizer(source), [text for text, _ in ROWS[:8]], max_tokens=32)
+    base, lora = (attached(make_adaptation(kind, {}), source) for kind in ("head", "lora"))
+    with torch.inference_mode():
+        batch = encoded.padded(range(8))
+        assert torch.equal(base.pooled(*batch), lora.pooled(*batch))
+
+
+def test_lora_equals_peft(tiny_model: Path) -> None:
+    """Same tensors, start and logits as `get_peft_model` with the same config and seed gives."""
+    source = f"path:{tiny_model}"
+    ours = attached(make_adaptation("lora", {"rank": 4, "alpha": 12}), source, seed=7)
+    generator = torch_generator(7, "init")
+    encoder = load_encoder(source)
+    config = peft.LoraConfig(r=4, lora_alpha=12, lora_dropout=0.0, target_modules=linear_names(encoder))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+        theirs = peft.get_peft_model(encoder, config)
+    own = {name.removeprefix("encoder."): one for name, one in trainable(ours).items() if name.startswith("encoder.")}
+    wanted = {name: one for name, one in theirs.named_parameters() if one.requires_grad}
+    assert own.keys() == wanted.keys()
+    assert all(torch.equal(own[name], wanted[name]) for name in own)
+    # B away from zero, so that scale and place of the update count.
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name in own:
+            if ".lora_B." in name:
+                own[name].copy_(torch.randn(own[name].shape, generator=random))
+                wanted[name].copy_(own[name])
+    encoded = encode(load_tokenizer(source), [text for text, _ in ROWS[:4]], max_tokens=32)
+    input_ids_bt, mask_bt = encoded.padded(range(4))
+    with torch.inference_mode():
+        found = ours.encoder(input_ids=input_ids_bt, attention_mask=mask_bt).last_hidden_state
+        assert torch.equal(found, theirs(input_ids=input_ids_bt, attention_mask=mask_bt).last_hidden_state)
+
+
+def test_lora_scale_is_alpha_over_rank(tiny_model: Path) -> None:
+    """By hand, of one layer: y = Wx + b + (alpha / rank)·B·A·x (Hu et al. 2021, section 4.1); alpha is 2·rank."""
+    model = attached(make_adaptation("lora", {"rank": 4}), f"path:{tiny_model}")
+    layer = model.encoder.base_model.model.encoder.layer[0].attention.self.query
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        b.copy_(torch.randn(b.shape, generator=random))
+        x = torch.randn((3, 32), generator=random)
+        by_hand = x @ layer.base_layer.weight.T + layer.base_layer.bias + 2.0 * (x @ a.T @ b.T)
+        torch.testing.assert_close(layer(x), by_hand, atol=1e-5, rtol=1e-5)
+
+
+def test_lora_targets_are_suffixes(tiny_model: Path) -> None:
+    """Chosen suffixes adapt those layers only; one that no layer has is refused with the endings that there are."""
+    source = f"path:{tiny_model}"
+    model = attached(make_adaptation("lora", {"targets": ["query", "value"]}), source)
+    adapted = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in trainable(model) if ".lora_" in name}
+    assert adapted == {"query", "value"}
+    with pytest.raises(ConfigError, match=r"q_proj.*names ending in .*query"):
+        attached(make_adaptation("lora", {"targets": ["q_proj"]}), source)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_lora_whose_b_is_stuck_is_caught(tiny_model: Path, weight_decay: float) -> None:
+    """With B frozen at zero the update is zero whatever A does: the head learns, and the run fails all the same."""
+    source = f"path:{tiny_model}"
+    method = make_adaptation("lora", {})
+    model = attached(method, source)
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            parameter.requires_grad_(False)
+    encoded = encode(load_tokenizer(source), [text for text, _ in ROWS], max_tokens=32)
+    witness = Witness(model, encoded, "fp32")
+    spec = TrainSpec(epochs=1, precision="fp32", max_tokens=32, weight_decay=weight_decay)
+    train_toy(model, method, encoded, spec=spec)
+    with pytest.raises(InertAdapterError):
+        witness.check(model)
+
+
+# --- baselines ------------------------------------------------------------------------------------------------------
+
+BASELINES: list[Baseline] = [Majority(NoSettings()), Tfidf(TfidfSettings())]
+
+
+def columns(rows: list[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(text for text, _ in rows), tuple(label for _, label in rows)
+
+
+@pytest.mark.parametrize("method", BASELINES, ids=lambda method: type(method).__name__)
+@pytest.mark.parametrize("labels", [CLASSES, tuple(reversed(CLASSES)), (*CLASSES, "unseen")])
+def test_a_baseline_gives_probabilities_in_the_order_of_the_labels(method: Baseline, labels: tuple[str, ...]) -> None:
+    """Rows sum to 1, column i is label i whatever the order, and a class that training lacks gets 0."""
+    train, validation = columns(toy_rows(60)), columns(toy_rows(30, seed=1))
+    method.fit(train, validation, labels, seed=0)
+    found_nc = method.probabilities(validation[0])
+    assert found_nc.shape == (30, len(labels))
+    np.testing.assert_allclose(found_nc.sum(axis=1), 1.0, atol=1e-9)
+    assert (found_nc >= 0).all()
+    if "unseen" in labels:
+        assert (found_nc[:, labels.index("unseen")] == 0).all()
+    method.fit(train, validation, CLASSES, seed=0)
+    by_name = {label: column for label, column in zip(CLASSES, method.probabilities(validation[0]).T, strict=True)}
+    for label in CLASSES:
+        np.testing.assert_allclose(found_nc[:, labels.index(label)], by_name[label], atol=1e-9)
+
+
+def test_majority_gives_the_shares() -> None:
+    """The probabilities are the training shares, by hand."""
+    method = Majority(NoSettings())
+    method.fit((("a", "b", "c", "d"), ("x", "y", "y", "y")), (("e",), ("x",)), ("x", "y"), seed=0)
+    np.testing.assert_array_equal(method.probabilities(["q", "r"]), [[0.25, 0.75], [0.25, 0.75]])
+    assert method.parameters() == 2
+
+
+def test_tfidf_beats_majority_where_words_tell_the_classes() -> None:
+    """On separable texts it is right nearly always, where the majority is right a third of the time."""
+    train, validation = columns(toy_rows(90)), columns(toy_rows(30, seed=1))
+    test_texts, test_labels = columns(toy_rows(60, seed=2))
+    right: dict[str, float] = {}
+    for name, method in zip(("majority", "tfidf"), BASELINES, strict=True):
+        method.fit(train, validation, CLASSES, seed=0)
+        best_n = method.probabilities(test_texts).argmax(axis=1)
+        right[name] = accuracy_score(test_labels, [CLASSES[place] for place in best_n])
+    assert right["majority"] == pytest.approx(1 / 3)
+    assert right["tfidf"] > 0.9
+
+
+def test_tfidf_chooses_its_strength_on_validation_data() -> None:
+    """Of the offered values of C the one with the lower validation log-loss is kept; the test data play no part."""
+    train, validation = columns(toy_rows(60)), columns(toy_rows(30, seed=1))
+
+    def loss(strengths: tuple[float, ...]) -> float:
+        method = Tfidf(TfidfSettings(strengths=strengths))
+        method.fit(train, validation, CLASSES, seed=0)
+        truth = [CLASSES.index(label) for label in validation[1]]
+        return float(-np.log(method.probabilities(validation[0])[np.arange(30), truth]).mean())
+
+    alone = [loss((strength,)) for strength in (0.01, 10.0)]
+    assert loss((0.01, 10.0)) == pytest.approx(min(alone)) and alone[0] != pytest.approx(alone[1])
+
+
+def test_settings_are_checked() -> None:
+    """A rank of zero is refused before anything is built."""
+    with pytest.raises(ConfigError, match="rank"):
+        make_adaptation("lora", dict[str, Any](rank=0))

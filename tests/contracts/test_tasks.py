@@ -1,0 +1,73 @@
+"""The contract of every task in the table, against scikit-learn and by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
+
+from paretune.core.errors import DataError, UnknownNameError
+from paretune.tasks.classification import Classification
+from paretune.tasks.task import TASKS, Task
+
+LABELS = ("a", "b", "c")
+
+
+@pytest.fixture(params=list(TASKS))
+def task(request: pytest.FixtureRequest) -> Task:
+    return TASKS.load(request.param)(LABELS)
+
+
+def test_losses_of_parts_add_up(task: Task) -> None:
+    """The summed loss of a batch is the sum over its parts: what accumulation rests on."""
+    random = torch.Generator().manual_seed(0)
+    logits_bc = torch.randn((16, 3), generator=random)
+    targets_b = task.targets(["a", "b", "c", "a"] * 4)
+    whole = task.loss_sum(logits_bc, targets_b)
+    parts = sum(task.loss_sum(logits_bc[i : i + 4], targets_b[i : i + 4]) for i in range(0, 16, 4))
+    torch.testing.assert_close(whole, torch.as_tensor(parts), rtol=1e-6, atol=0)
+
+
+def test_probabilities_are_ones_of_classes(task: Task) -> None:
+    """They sum to 1 and keep the order of the logits, for extreme logits too."""
+    logits_bc = torch.tensor([[0.0, 1.0, 2.0], [1000.0, 0.0, -1000.0]])
+    found_bc = task.probabilities(logits_bc)
+    torch.testing.assert_close(found_bc.sum(-1), torch.ones(2))
+    assert torch.equal(found_bc.argsort(-1), logits_bc.argsort(-1))
+
+
+def test_an_unknown_label_is_refused(task: Task) -> None:
+    """A label that the task does not have is named."""
+    with pytest.raises(DataError, match=r"label 'z'.*a, b, c"):
+        task.targets(["a", "z"])
+
+
+def test_scores_equal_scikit_learn(task: Task) -> None:
+    """Headline metrics and log-loss of an outcome are scikit-learn's of the same probabilities."""
+    draw = np.random.default_rng(0)
+    probabilities_nc = draw.dirichlet(np.ones(3), size=200)
+    labels = [LABELS[place] for place in draw.integers(0, 3, 200)]
+    outcome = task.outcome(probabilities_nc, labels)
+    predictions = [LABELS[place] for place in probabilities_nc.argmax(1)]
+    assert outcome.predictions == tuple(predictions)
+    np.testing.assert_array_equal(outcome.scores_n, probabilities_nc.max(1))
+    found = task.scores(outcome, labels)
+    assert found["accuracy"] == pytest.approx(accuracy_score(labels, predictions))
+    assert found["macro_f1"] == pytest.approx(f1_score(labels, predictions, average="macro"))
+    assert found["mcc"] == pytest.approx(matthews_corrcoef(labels, predictions))
+    assert found["log_loss"] == pytest.approx(log_loss(labels, probabilities_nc, labels=list(LABELS)))
+    assert 0 <= found["calibration_error"] <= 1
+
+
+def test_the_loss_is_cross_entropy() -> None:
+    """By hand: −log softmax of the true class, summed."""
+    task = Classification(LABELS)
+    loss = task.loss_sum(torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]]), torch.tensor([1, 0]))
+    assert float(loss) == pytest.approx(np.log(3) - np.log(np.exp(2) / (np.exp(2) + 2)), rel=1e-6)
+
+
+def test_an_unknown_task_suggests_the_nearest() -> None:
+    """A misspelt task names the one that was meant."""
+    with pytest.raises(UnknownNameError, match="did you mean 'classification'"):
+        TASKS.check("clasification")

@@ -1,0 +1,292 @@
+"""The runner on toy studies, with real worker processes: it finishes, continues, shares, and survives what fails.
+
+A run's folder is judged by what is on disk; nothing of the runner is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from toy_study import study_text, toy_rows, write_csv
+
+from paretune.core.errors import StorageError
+from paretune.records.store import RunFolder, StudyFolder
+from paretune.study.design import read_study_file
+from paretune.study.progress import Silent
+from paretune.study.runner import run_study
+
+LONG = "epochs = 400"  # of the toy data: long enough to be interrupted, never waited for
+PROGRAM = "from paretune.cli import main; main()"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache folder for this file: the parent of the workers takes its environment once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARETUNE_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("PARETUNE_OFFLINE", "1")
+        yield
+
+
+MakeStudy = Callable[..., Path]
+
+
+@pytest.fixture
+def make_study(tmp_path: Path, tiny_model: Path) -> MakeStudy:
+    """Writes a study file beside 90 toy rows; takes the methods' tables and `study_text`'s settings."""
+
+    def make(methods: dict[str, str], **more: object) -> Path:
+        write_csv(tmp_path / "toy.csv", toy_rows(90))
+        file = tmp_path / "toy.toml"
+        text = study_text(f"path:{tiny_model}", methods, **more)  # type: ignore[arg-type]
+        if more.get("training"):
+            text = text.replace("epochs = 1\n", "", 1)
+        file.write_text(text)
+        return file
+
+    return make
+
+
+def run_here(file: Path) -> StudyFolder:
+    return run_study(read_study_file(file), file.parent / "runs", Silent(), "test")
+
+
+def start_runner(file: Path) -> subprocess.Popen[str]:
+    """The command line in a process group of its own."""
+    command = [sys.executable, "-c", PROGRAM, "study", str(file), "--runs", str(file.parent / "runs"), "--lang", "en"]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def runs_of(folder: StudyFolder, method: str) -> list[RunFolder]:
+    return [run for run in folder.runs() if run.spec().method == method]
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def training_run(root: Path) -> Path | None:
+    """A run's folder that has training steps and no status: its worker is in the middle."""
+    for events in root.glob("toy/runs/*/events.jsonl"):
+        if not (events.parent / "status").exists() and '"StepEnded"' in events.read_text():
+            return events.parent
+    return None
+
+
+def written(folder: StudyFolder) -> dict[str, int]:
+    """Time of last change of every file of the runs, by path."""
+    files = (folder.path / "runs").rglob("*")
+    return {str(file): file.stat().st_mtime_ns for file in files if file.is_file() and file.name != "lock"}
+
+
+def assert_one_set_of_events(run: RunFolder) -> None:
+    """Each step once and in order, each phase begun as often as ended, no torn line."""
+    lines = (run.path / "events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    steps = [event["step"] for event in events if event["event"] == "StepEnded"]
+    planned = [event["steps"] for event in events if event["event"] == "TrainingPlanned"]
+    assert steps == list(range(1, sum(planned) + 1))
+    begun = Counter(event["phase"] for event in events if event["event"] == "PhaseStarted")
+    ended = Counter(event["phase"] for event in events if event["event"] == "PhaseEnded")
+    assert begun == ended
+    assert begun["step"] == 1 and begun["predict"] == 1
+
+
+def test_a_study_runs_to_its_end_and_a_second_call_reruns_nothing(make_study: MakeStudy) -> None:
+    """All runs end well, losers have no predictions and no weights, and nothing is written by the second call."""
+    file = make_study({"majority": "", "tfidf": "", "full": "learning_rate = 1e-3"}, search=[0.1, 1.0])
+    folder = run_here(file)
+    study = folder.study()
+    assert [choice.method for choice in study.selections] == ["full"]
+    chosen = study.selections[0].learning_rate
+    assert Counter(run.spec().method for run in folder.runs()) == {"majority": 2, "tfidf": 2, "full": 3}
+    for run in folder.runs():
+        spec, status = run.spec(), run.status()
+        assert status is not None and status.state == "ok", status
+        if spec.learning_rate in (None, chosen):
+            assert status.stage == "scored"
+            assert run.predictions().num_rows == study.split_rows["test"]
+            assert set(run.measurements().scores) == {"validation", "test"}
+            assert_one_set_of_events(run)
+        else:
+            assert status.stage == "trained"
+            assert not (run.path / "predictions.parquet").exists() and not run.adapter.exists()
+            assert set(run.measurements().scores) == {"validation"}, "a losing trial never saw the test data"
+    probed = [run.spec().seed for run in folder.runs() if run.scored and run.measurements().latency]
+    assert probed == [0, 0, 0], "latency is probed once a method, with the first seed"
+    before = written(folder)
+    assert run_here(file).study() == study
+    assert written(folder) == before
+
+
+def test_selection_takes_the_best_validation_score(make_study: MakeStudy) -> None:
+    """The chosen learning rate is the one with the best headline metric on validation data, whatever the test says."""
+    folder = run_here(make_study({"head": ""}, seeds=[3], search=[0.001, 1.0, 10.0]))
+    (choice,) = folder.study().selections
+    metric = {run.spec().learning_rate: run.measurements().scores["validation"] for run in folder.runs()}
+    best = max(metric, key=lambda rate: (metric[rate]["accuracy"], -metric[rate]["log_loss"]))
+    assert choice.learning_rate == best
+    assert choice.trials == {f"{rate:g}": scores["accuracy"] for rate, scores in metric.items()}
+
+
+def test_a_failing_method_does_not_stop_the_study(make_study: MakeStudy) -> None:
+    """A method that cannot be attached fails with its reason; the others reach their end."""
+    folder = run_here(make_study({"deep": 'kind = "last_layers"\nlayers = 99', "head": ""}, seeds=[0]))
+    (failed,) = [run.status() for run in runs_of(folder, "deep")]
+    assert failed is not None and failed.state == "failed" and "at most 2" in failed.reason
+    assert all(run.scored for run in runs_of(folder, "head"))
+
+
+def test_a_cap_too_small_ends_in_oom_and_the_study_goes_on(make_study: MakeStudy) -> None:
+    """Under a cap that the imports alone fill, each run ends as `oom`, and the next one is tried."""
+    folder = run_here(make_study({"head": "", "full": ""}, seeds=[0], budget='memory = "64 MiB"'))
+    states = {run.spec().method: run.status() for run in folder.runs()}
+    assert set(states) == {"head", "full"}
+    assert all(status is not None and status.state == "oom" and status.reason for status in states.values()), states
+
+
+def test_a_run_over_its_time_ends_in_timeout(make_study: MakeStudy) -> None:
+    """A run past `budget.time` is stopped, keeps its reason, and is not tried again."""
+    file = make_study({"majority": "", "full": ""}, seeds=[0], training=LONG, budget='time = "3 s"')
+    began = time.monotonic()
+    folder = run_here(file)
+    assert time.monotonic() - began < 60
+    (run,) = runs_of(folder, "full")
+    status = run.status()
+    assert status is not None and (status.state, status.reason) == ("timeout", "took longer than 3 s")
+    assert all(one.scored for one in runs_of(folder, "majority"))
+    before = written(folder)
+    run_here(file)
+    assert written(folder) == before
+
+
+def test_a_full_disk_in_a_worker_stops_the_study_with_one_line(make_study: MakeStudy, tmp_path: Path) -> None:
+    """What a worker cannot write is the study's end, as StorageError, not a run that failed."""
+    file = make_study({"majority": ""}, seeds=[0])
+    folder = run_here(file)
+    (run,) = folder.runs()
+    (run.path / "status").unlink()
+    (run.path / "predictions.parquet").unlink()
+    (run.path / "measurements.json").unlink()
+    (run.path / "measurements.json").mkdir()  # as root, a folder in the way is what cannot be replaced
+    with pytest.raises(StorageError, match=r"cannot write .*measurements\.json"):
+        run_here(file)
+    (run.path / "measurements.json").rmdir()
+    assert [one.scored for one in run_here(file).runs()] == [True]
+
+
+def test_ctrl_c_cancels_the_current_run_and_the_next_call_goes_on(make_study: MakeStudy) -> None:
+    """SIGINT to the group, as a terminal sends it: exit 130, one run cancelled, no process left, nothing else lost."""
+    file = make_study({"majority": "", "full": ""}, seeds=[0], training=LONG)
+    root = file.parent / "runs"
+    runner = start_runner(file)
+    try:
+        wait_for(lambda: training_run(root) is not None)
+        family = psutil.Process(runner.pid).children(recursive=True)
+        os.killpg(runner.pid, signal.SIGINT)
+        _, said = runner.communicate(timeout=60)
+    finally:
+        runner.kill()
+    assert runner.returncode == 130
+    assert "Traceback" not in said
+    wait_for(lambda: not any(one.is_running() and one.status() != "zombie" for one in family), seconds=20)
+    folder = StudyFolder(root / "toy")
+    (cancelled,) = runs_of(folder, "full")
+    status = cancelled.status()
+    assert status is not None and status.state == "cancelled"
+    before = {path: at for path, at in written(folder).items() if cancelled.id not in path}
+    # Goes on with the cancelled run: shortened by hand, as the same study would take minutes.
+    make_study({"majority": "", "full": ""}, seeds=[0], training=LONG, budget='time = "1 s"')
+    run_here(file)
+    after = written(folder)
+    assert {path: after[path] for path in before} == before
+    status = cancelled.status()
+    assert status is not None and status.state == "timeout"
+
+
+def test_kill_9_of_the_runner_ends_its_worker_too(make_study: MakeStudy) -> None:
+    """No orphan goes on writing into a run that the next runner may take."""
+    file = make_study({"full": ""}, seeds=[0], training=LONG)
+    root = file.parent / "runs"
+    runner = start_runner(file)
+    try:
+        wait_for(lambda: training_run(root) is not None)
+        family = psutil.Process(runner.pid).children(recursive=True)
+        assert family
+        os.kill(runner.pid, signal.SIGKILL)
+        runner.wait()
+        wait_for(lambda: not any(one.is_running() and one.status() != "zombie" for one in family), seconds=15)
+    finally:
+        for one in family:
+            if one.is_running():
+                one.kill()
+
+
+def test_after_kill_9_finished_runs_are_untouched_and_the_study_completes(make_study: MakeStudy) -> None:
+    """The current run is lost and done anew; what had ended keeps its bytes and times."""
+    file = make_study({"majority": "", "head": "", "full": ""}, seeds=[0, 1])
+    root = file.parent / "runs"
+    runner = start_runner(file)
+
+    def one_trained() -> bool:
+        return any('"head"' in path.read_text() and (path.parent / "status").exists() for path in specs())
+
+    def specs() -> list[Path]:
+        return list(root.glob("toy/runs/*/spec.json"))
+
+    try:
+        wait_for(one_trained)
+    finally:
+        os.killpg(runner.pid, signal.SIGKILL)
+        runner.wait()
+    folder = StudyFolder(root / "toy")
+    scored = [run for run in folder.runs() if run.scored]
+    before = {path: at for path, at in written(folder).items() if any(run.id in path for run in scored)}
+    assert before, "something had ended"
+    run_here(file)
+    assert all(run.scored for run in folder.runs()) and len(folder.runs()) == 6
+    after = written(folder)
+    assert {path: after[path] for path in before} == before
+    for run in folder.runs():
+        assert_one_set_of_events(run)
+
+
+@pytest.mark.slow
+def test_two_runners_share_one_folder(make_study: MakeStudy) -> None:
+    """Both end well; every run has exactly one whole set of events and its predictions."""
+    file = make_study({"majority": "", "head": "", "full": ""}, seeds=[0, 1])
+    runners = [start_runner(file) for _ in range(2)]
+    ends = [runner.communicate(timeout=300) for runner in runners]
+    assert [runner.returncode for runner in runners] == [0, 0], [said for _, said in ends]
+    folder = StudyFolder(file.parent / "runs" / "toy")
+    assert len(folder.runs()) == 6 and all(run.scored for run in folder.runs())
+    for run in folder.runs():
+        assert_one_set_of_events(run)
+        assert run.predictions().num_rows == folder.study().split_rows["test"]
+    done = [line for _, said in ends for line in said.splitlines() if "→" in line]
+    assert len(done) == 10, "two baselines, and four adaptations in two stages each: none was done twice"
+
+
+def test_changed_data_make_new_runs(make_study: MakeStudy) -> None:
+    """A data file that changed under a study is seen: its runs are new ones, and the old stay."""
+    file = make_study({"majority": ""}, seeds=[0])
+    first = run_here(file).runs()
+    write_csv(file.parent / "toy.csv", toy_rows(60, seed=5))
+    folder = run_here(file)
+    assert len(folder.runs()) == 2 and {run.id for run in first} < {run.id for run in folder.runs()}
+    assert folder.study().split_rows["test"] < 18
