@@ -14,7 +14,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -232,32 +232,28 @@ def assets(
 
 
 def main() -> None:
-    """Entry point: errors of ours become one line on standard error and an exit code."""
+    """Entry point: what goes wrong becomes one line on standard error and an exit code."""
+    from typer.exceptions import TyperException
+
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        app(standalone_mode=False)
+        code = app(arguments, prog_name="paretune", standalone_mode=False)  # the code of a typer.Exit
     except ParetuneError as error:
-        _leave(error)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        print("paretune: interrupted; the next call goes on where this one stopped", file=sys.stderr)
-        sys.exit(130)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        _leave(str(error), error.exit_code)
+    except TyperException as error:
+        _leave(f"{error} — `paretune --help` lists what there is", UsageError.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _leave("interrupted; the next call goes on where this one stopped", 130)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
-            where = f" {error.filename}" if error.filename else ""
-            _leave(StorageError(f"cannot write{where}: {error.strerror} — free space or choose another folder"))
-        raise
-    except Exception as error:
-        import click
-
-        if not isinstance(error, click.ClickException):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
             raise
-        error.show()
-        sys.exit(error.exit_code)
+        where = f" {error.filename}" if error.filename else ""
+        advice = "free space or choose another folder"
+        _leave(f"cannot write{where}: {error.strerror} — {advice}", StorageError.exit_code)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
 
 
-def _leave(error: ParetuneError) -> None:
-    print(f"paretune: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)
+def _leave(message: str, code: int) -> NoReturn:
+    print(f"paretune: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,8 @@ def test_lora_equals_peft(tiny_model: Path) -> None:
     generator = torch_generator(7, "init")
     encoder = load_encoder(source)
     config = peft.LoraConfig(r=4, lora_alpha=12, lora_dropout=0.0, target_modules=linear_names(encoder))
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # as methods/lora.py
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
         theirs = peft.get_peft_model(encoder, config)
     own = {name.removeprefix("encoder."): one for name, one in trainable(ours).items() if name.startswith("encoder.")}

@@ -77,11 +77,13 @@ class Tfidf(Baseline):
         self._labels = labels
         train_features = csr_matrix(self._features.fit_transform(train[0]))
         validation_features = csr_matrix(self._features.transform(validation[0]))
+        alphabetical_c = np.argsort(labels)  # the only order of columns that log_loss knows
         best_loss = np.inf
         for strength in self.settings.strengths:
             model = LogisticRegression(C=strength, max_iter=1000, random_state=seed)
             model.fit(train_features, list(train[1]))
-            loss = log_loss(list(validation[1]), self._ordered(model, validation_features), labels=list(labels))
+            found_nc = self._ordered(model, validation_features)[:, alphabetical_c]
+            loss = log_loss(list(validation[1]), found_nc, labels=sorted(labels))
             if loss < best_loss:
                 best_loss, self._model = loss, model
 

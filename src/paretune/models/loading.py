@@ -167,7 +167,7 @@ def _hub_folder(name: str, revision: str | None) -> Path:
 
 
 def load_encoder(source: str, base: Path | None = None) -> PreTrainedModel:
-    """The encoder in fp32, in eval mode, without pooling layer, with all dropout off and PyTorch's own attention.
+    """The encoder in fp32, in eval mode, without pooling layer, with all dropout off and attention written out.
 
     Dropout is off by default because PyTorch's on a CPU costs more than the rest of the step.
 
