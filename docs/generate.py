@@ -1,7 +1,7 @@
-"""Writes docs/cli.md, docs/methods.md and docs/settings.md from the code, or checks that they still say what it says.
+"""Writes docs/cli.md, docs/methods.md, docs/settings.md and the tables of the READMEs, or checks that they are true.
 
-Not here: any fact of its own; a page changes when the command line, a method or a settings model does. The output does
-not depend on the terminal, the language or the folder in which it runs.
+Not here: any fact of its own; a page changes when the command line, a method, a settings model or a record does. The
+output does not depend on the terminal, the language or the folder in which it runs.
 
     python docs/generate.py --check
 """
@@ -13,8 +13,9 @@ import difflib
 import inspect
 import json
 import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -29,6 +30,8 @@ from pydantic.fields import FieldInfo
 
 from paretune.cli import app
 from paretune.methods.method import METHODS
+from paretune.report.answer import answer
+from paretune.report.tables import markdown_table
 from paretune.study.design import StudyFile
 from paretune.study.listing import method_rows
 
@@ -186,7 +189,25 @@ def toml(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
-PAGES = {"cli.md": help_page, "methods.md": methods_page, "settings.md": settings_page}
+def readme(name: str, lang: str) -> str:
+    """A README with the table and the answer of each published study between its marks."""
+
+    def filled(found: re.Match[str]) -> str:
+        folder = DOCS.parent / "results" / found["study"]
+        said = f"{markdown_table(folder, lang)}\n\n{answer(folder, lang)}"
+        return f"<!-- results: {found['study']} -->\n{said}\n<!-- end -->"
+
+    marks = re.compile(r"<!-- results: (?P<study>[\w.-]+) -->\n.*?<!-- end -->", re.DOTALL)
+    return marks.sub(filled, (DOCS.parent / name).read_text(encoding="utf-8"))
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/cli.md": help_page,
+    "docs/methods.md": methods_page,
+    "docs/settings.md": settings_page,
+    "README.md": lambda: readme("README.md", "en"),
+    "README.ru.md": lambda: readme("README.ru.md", "ru"),
+}
 
 
 def first_difference(old: str, new: str) -> str:
@@ -196,21 +217,21 @@ def first_difference(old: str, new: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Write the generated pages of docs/.")
+    parser = argparse.ArgumentParser(description="Write the generated pages and tables.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a page differs")
     check = parser.parse_args(arguments).check
     drifted = 0
     for name, page in PAGES.items():
-        path, new = DOCS / name, page()
+        path, new = DOCS.parent / name, page()
         old = path.read_text(encoding="utf-8") if path.exists() else ""
         if old == new:
             continue
         if check:
             drifted += 1
-            print(f"docs/{name} differs from the code at {first_difference(old, new)!r}; run `make docs`")
+            print(f"{name} differs from code or records at {first_difference(old, new)!r}; run `make docs`")
         else:
             path.write_text(new, encoding="utf-8")
-            print(f"wrote docs/{name}")
+            print(f"wrote {name}")
     return 1 if drifted else 0
 
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 CLASSES = ("bank", "oil", "sport")
 WORDS = {
-    "bank": "loan rate credit bond deposit branch lender mortgage treasury yield".split(),
-    "oil": "barrel crude refinery pipeline drill well opec rig gasoline field".split(),
-    "sport": "goal match coach league striker season cup referee stadium fans".split(),
+    "bank": ("loan", "rate", "credit", "bond", "deposit", "branch", "lender", "mortgage", "treasury", "yield"),
+    "oil": ("barrel", "crude", "refinery", "pipeline", "drill", "well", "opec", "rig", "gasoline", "field"),
+    "sport": ("goal", "match", "coach", "league", "striker", "season", "cup", "referee", "stadium", "fans"),
 }
 COMMON = (
-    "the of and to in said that for it was is from with on year new company today market week people time last first"
-    " after two would about city report"
-).split()
+    *("the", "of", "and", "to", "in", "said", "that", "for", "it", "was", "is", "from", "with", "on", "year", "new"),
+    *("company", "today", "market", "week", "people", "time", "last", "first", "after", "two", "would", "about"),
+)
 VOCABULARY = (*(word for words in WORDS.values() for word in words), *COMMON)
 
 Row = tuple[str, str]
@@ -66,7 +66,7 @@ def study_text(
     training: str = "",
     budget: str = "",
 ) -> str:
-    """A study file; `methods` maps a label to the lines of its table, `data`, `training` and `budget` are more lines."""
+    """A study file; `methods` maps a label to its table's lines; `data`, `training` and `budget` are more lines."""
     tables = "\n\n".join(f"[methods.{label}]\n{lines}" for label, lines in methods.items())
     return f"""\
 [study]

@@ -34,7 +34,7 @@ class TestHead(AdaptationContract):
 
 class TestLastLayers(AdaptationContract):
     kind = "last_layers"
-    settings = {"layers": 1}  # noqa: RUF012  the contract's own annotation stands in the base class
+    settings = {"layers": 1}
 
     def expected(self, name: str) -> bool:
         return name.startswith("encoder.layer.1.")
@@ -49,7 +49,7 @@ class TestBitFit(AdaptationContract):
 
 class TestLora(AdaptationContract):
     kind = "lora"
-    settings = {"rank": 4}  # noqa: RUF012  the contract's own annotation stands in the base class
+    settings = {"rank": 4}
 
     def expected(self, name: str) -> bool:
         return ".lora_A." in name or ".lora_B." in name
@@ -106,7 +106,9 @@ def test_lora_equals_peft(tiny_model: Path) -> None:
     encoder = load_encoder(source)
     config = peft.LoraConfig(r=4, lora_alpha=12, lora_dropout=0.0, target_modules=linear_names(encoder))
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # as methods/lora.py
+        warnings.filterwarnings(
+            "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
+        )  # as methods/lora.py
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
         theirs = peft.get_peft_model(encoder, config)
     own = {name.removeprefix("encoder."): one for name, one in trainable(ours).items() if name.startswith("encoder.")}
@@ -189,7 +191,7 @@ def test_a_baseline_gives_probabilities_in_the_order_of_the_labels(method: Basel
     if "unseen" in labels:
         assert (found_nc[:, labels.index("unseen")] == 0).all()
     method.fit(train, validation, CLASSES, seed=0)
-    by_name = {label: column for label, column in zip(CLASSES, method.probabilities(validation[0]).T, strict=True)}
+    by_name = dict(zip(CLASSES, method.probabilities(validation[0]).T, strict=True))
     for label in CLASSES:
         np.testing.assert_allclose(found_nc[:, labels.index(label)], by_name[label], atol=1e-9)
 

@@ -100,7 +100,7 @@ def test_the_loop_says_what_it_did(source: str, encoded: Encoded) -> None:
     rates = [one.learning_rate for one in done]
     peak = rates.index(max(rates))
     assert rates[peak] == pytest.approx(1e-3) and peak == 1, "warm-up of a tenth: two steps of 24"
-    assert rates[:peak + 1] == sorted(rates[:peak + 1]) and rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1]) and rates[peak:] == sorted(rates[peak:], reverse=True)
     assert 0 < rates[-1] < 1e-4
     assert sum(one.examples for one in done) == 3 * 128
     assert sum(one.tokens for one in done) == 3 * int(encoded.lengths_n.sum())
@@ -120,9 +120,7 @@ def test_a_batch_of_16_equals_accumulation_of_4_by_4(source: str, encoded: Encod
     parts = steps(trained(source, encoded, SPEC.model_copy(update={"micro_batch_size": 4}), kind=kind)[2])
     assert [one.tokens for one in whole] == [one.tokens for one in parts]
     np.testing.assert_allclose([one.loss for one in parts], [one.loss for one in whole], rtol=1e-4)
-    np.testing.assert_allclose(
-        [one.gradient_norm for one in parts], [one.gradient_norm for one in whole], rtol=1e-3
-    )
+    np.testing.assert_allclose([one.gradient_norm for one in parts], [one.gradient_norm for one in whole], rtol=1e-3)
     assert sum(one.padded_tokens for one in parts) < sum(one.padded_tokens for one in whole), "it did go by parts"
 
 
@@ -138,10 +136,8 @@ def test_a_last_batch_that_is_small_weighs_its_rows(source: str) -> None:
 
 @pytest.mark.parametrize("kind", ADAPTATIONS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_resumed_equals_uninterrupted(
-    source: str, encoded: Encoded, kind: str, precision: str, tmp_path: Path
-) -> None:
-    """Killed after step 11 and resumed from the checkpoint of step 10: later losses and all tensors equal bit for bit."""
+def test_resumed_equals_uninterrupted(source: str, encoded: Encoded, kind: str, precision: str, tmp_path: Path) -> None:
+    """Killed after step 11, resumed from the checkpoint of step 10: later losses and all tensors equal bit for bit."""
     spec = SPEC.model_copy(update={"checkpoint_every_steps": 5, "precision": precision})
     checkpoint = tmp_path / "checkpoint.pt"
     whole, method, events = trained(source, encoded, spec, kind)
@@ -294,7 +290,7 @@ def test_an_epoch_covers_every_row_once(rows: int) -> None:
         epoch = planned[first : first + each]
         assert Counter(row for batch in epoch for row in batch) == Counter(range(rows))
         assert all(len(batch) == 16 for batch in epoch[:-1])
-    if rows > 16:
+    if rows > 32:  # of so few rows, sorted by length, an epoch has the same batches
         assert planned[:each] != planned[each:]
 
 

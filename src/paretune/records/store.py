@@ -25,7 +25,7 @@ from pydantic import BaseModel, ValidationError
 
 from paretune.core.config import JsonObject
 from paretune.core.errors import RecordError, StorageError, said
-from paretune.core.events import Event
+from paretune.core.events import Event, Phase
 from paretune.records.schema import (
     PREDICTION_COLUMNS,
     SCHEMA_VERSION,
@@ -95,7 +95,7 @@ def read_record(path: Path, into: type[RecordT]) -> RecordT:
             given = f"{path} has schema version {version}"
             raise RecordError(said(given, f"at most {SCHEMA_VERSION}", do="update paretune"))
         return into.model_validate_json(text)
-    except (json.JSONDecodeError, AttributeError, ValidationError) as error:
+    except (json.JSONDecodeError, AttributeError, TypeError, ValidationError) as error:
         first = str(error).splitlines()[0]
         raise RecordError(said(f"{path} is not a {into.__name__} ({first})", "a record that paretune wrote")) from error
 
@@ -161,6 +161,15 @@ class RunFolder:
         """Begin a run anew: what a killed attempt left is not mixed with the next."""
         (self.path / "events.jsonl").unlink(missing_ok=True)
 
+    def keep_events_through(self, phase: Phase) -> None:
+        """Begin the stage after a phase anew: cut off what follows the phase's end, torn lines included."""
+        found = self.events()
+        ends = [
+            place for place, line in enumerate(found) if (line["event"], line.get("phase")) == ("PhaseEnded", phase)
+        ]
+        kept = found[: ends[-1] + 1] if ends else found
+        write_atomically(self.path / "events.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
     def events(self) -> list[JsonObject]:
         """All whole lines; a torn one is left out."""
         path = self.path / "events.jsonl"
@@ -169,9 +178,11 @@ class RunFolder:
         found: list[JsonObject] = []
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError:
+                event = json.loads(line)
+            except ValueError:  # torn, or a number longer than Python reads
                 continue
+            if isinstance(event, dict) and "event" in event:
+                found.append(event)
         return found
 
     def write_predictions(self, rows: pa.Table) -> None:

@@ -272,6 +272,32 @@ def terminal_table(folder: Path, lang: str) -> Table:
     return table
 
 
+def markdown_table(folder: Path, lang: str) -> str:
+    """The summary as a Markdown table, for README and notes; every figure is read from records.
+
+    Raises:
+        ConfigError: an unknown language. RecordError: no study's folder.
+    """
+    words, facts = Words(lang), gather(StudyFolder(folder))
+    head = [
+        words.say("method"),
+        f"{metric_name(words, facts.metric)} [95 %]",
+        words.say("to control"),
+        words.say("verdict"),
+        words.say("memory"),
+        words.say("training"),
+        words.say("trainable parameters"),
+    ]
+    lines = [head, ["---"] * len(head)]
+    for row in rows_of(facts):
+        memory = words.size(row.peak_memory_bytes.value) if row.peak_memory_bytes else "—"
+        seconds = words.duration(row.train_seconds.value) if row.train_seconds else "—"
+        parameters = words.compact(row.trainable_parameters) if row.trainable_parameters is not None else "—"
+        cells = [row.method, quality_text(words, row), difference_text(words, row), verdict_name(words, row)]
+        lines.append([*cells, memory, seconds, parameters])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def _half_width(interval: tuple[float, float] | None, words: Words) -> str:
     """Student's t intervals are symmetric, so that one number says both ends."""
     return f" ±{words.number((interval[1] - interval[0]) / 2)}" if interval else ""

@@ -1,0 +1,201 @@
+"""One run in this process: what a worker writes, proves and refuses. Cap and signals: `test_runner.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from toy_study import study_text, toy_rows, write_csv
+
+from paretune.data.prepare import prepare, save
+from paretune.models.loading import model_digest
+from paretune.records.store import RunFolder, StudyFolder
+from paretune.study import worker
+from paretune.study.design import read_study_file, run_spec
+from paretune.train import loop
+
+
+@pytest.fixture(autouse=True)
+def _as_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a worker switches for its whole process is put back or not done: threads, determinism, signals."""
+    monkeypatch.setenv("PARETUNE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    monkeypatch.setattr(worker, "die_with_parent", lambda: None)
+    monkeypatch.setattr(worker.signal, "signal", lambda *arguments: None)
+    monkeypatch.setattr(worker, "usable_cores", lambda: 1)
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+
+
+class Bench:
+    """A toy study on disk, and one run of it."""
+
+    def __init__(self, place: Path, model: Path, table: str, training: str = "") -> None:
+        write_csv(place / "toy.csv", toy_rows(90))
+        text = study_text(f"path:{model}", {"one": table}, training=training)
+        (place / "toy.toml").write_text(text)
+        study = read_study_file(place / "toy.toml")
+        self.folder = StudyFolder(place / "runs" / "toy")
+        self.prepared = prepare(study.file.data, place)
+        save(self.prepared, self.folder.data)
+        choice = study.methods["one"]
+        rate = choice.learning_rates[0] if choice.learning_rates else None
+        spec = run_spec(study, choice, 0, rate, model_digest(f"path:{model}"), self.prepared.digest)
+        self.run: RunFolder = self.folder.run(spec)
+        self.run.write_spec(spec)
+
+    def work(self, stage: str, probe_latency: bool = False) -> str:
+        """Do a stage; returns "state: reason"."""
+        worker.work(self.folder.path, self.run.path, stage, probe_latency)  # type: ignore[arg-type]
+        status = self.run.status()
+        assert status is not None and status.stage == stage
+        return f"{status.state}: {status.reason}"
+
+
+def test_a_run_in_two_stages(tmp_path: Path, tiny_model: Path) -> None:
+    """Trained: weights, costs and validation scores, no test. Scored: reloaded, test scores, predictions, latency."""
+    bench = Bench(tmp_path, tiny_model, 'kind = "lora"\nrank = 4')
+    assert bench.work("trained") == "ok: "
+    trained = bench.run.measurements()
+    assert set(trained.scores) == {"validation"} and not (bench.run.path / "predictions.parquet").exists()
+    assert [cost.phase for cost in trained.phases] == ["tokenize", "load", "step", "eval", "save"]
+    assert trained.adapter_bytes == (bench.run.adapter / "trained.safetensors").stat().st_size
+    assert trained.train_examples == len(bench.prepared.splits["train"])
+    assert trained.padding_ratio is not None and 1 <= trained.padding_ratio <= 1.25
+    assert 0 < trained.trainable_parameters < trained.total_parameters
+    assert trained.peak_memory_bytes.value > 2**26 and trained.train_seconds.value > 0
+    assert trained.precision == "fp32" and trained.energy_joules is not None
+    assert "versions" in bench.run.provenance()
+    assert not (bench.run.path / "checkpoint.pt").exists()
+
+    assert bench.work("scored", probe_latency=True) == "ok: "
+    scored = bench.run.measurements()
+    assert set(scored.scores) == {"validation", "test"}
+    assert scored.scores["validation"] == trained.scores["validation"]
+    assert scored.train_seconds == trained.train_seconds and scored.peak_memory_bytes == trained.peak_memory_bytes
+    assert [one.batch for one in scored.latency] == [1, 32]
+    found = bench.run.predictions()
+    rows = bench.prepared.splits["test"]
+    assert found["id"].to_pylist() == list(rows.ids) and found["label"].to_pylist() == list(rows.labels)
+    right = [a == b for a, b in zip(found["label"].to_pylist(), found["prediction"].to_pylist(), strict=True)]
+    assert scored.scores["test"]["accuracy"] == pytest.approx(sum(right) / len(right))
+    assert all(one > 0.33 for one in found["score"].to_pylist()), "the best of three classes"
+
+
+def test_a_baseline_in_one_stage(tmp_path: Path, tiny_model: Path) -> None:
+    """Fitted and scored at once; it has no weights, no precision of the network, and far from chance on toy texts."""
+    bench = Bench(tmp_path, tiny_model, 'kind = "tfidf"')
+    assert bench.work("scored") == "ok: "
+    found = bench.run.measurements()
+    assert found.adapter_bytes is None and found.latency == [] and found.padding_ratio is None
+    assert found.scores["test"]["accuracy"] > 0.8
+    assert bench.run.scored and not bench.run.adapter.exists()
+
+
+def test_the_same_run_gives_the_same_bits(tmp_path: Path, tiny_model: Path) -> None:
+    """Weights and predictions of two attempts at one spec are equal byte for byte."""
+    ends: list[tuple[bytes, list[object]]] = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        bench = Bench(tmp_path / name, tiny_model, 'kind = "full"')
+        assert bench.work("trained") == "ok: " and bench.work("scored") == "ok: "
+        ends.append(((bench.run.adapter / "trained.safetensors").read_bytes(), bench.run.predictions().to_pylist()))
+    assert ends[0] == ends[1]
+
+
+def test_weights_that_changed_on_disk_fail_the_reload(tmp_path: Path, tiny_model: Path) -> None:
+    """Logits after reloading are compared with those kept after training: the run fails, the test is not read."""
+    bench = Bench(tmp_path, tiny_model, 'kind = "head"')
+    assert bench.work("trained") == "ok: "
+    path = bench.run.adapter / "trained.safetensors"
+    state = load_file(path)
+    state["head.bias"] = state["head.bias"] + 0.01
+    save_file(state, path)
+    assert bench.work("scored").startswith("failed: reloaded logits differ by 0.01")
+    assert set(bench.run.measurements().scores) == {"validation"}
+    assert not (bench.run.path / "predictions.parquet").exists()
+
+
+def test_an_adapter_that_did_not_move_fails_by_name(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A schedule that never leaves zero stands for it: failed, with the reason, and nothing was saved."""
+    bench = Bench(tmp_path, tiny_model, 'kind = "lora"')
+    monkeypatch.setattr(loop, "schedule_factor", lambda step, steps, share: 0.0)
+    said = bench.work("trained")
+    assert said.startswith("failed: ") and "moved" in said
+    assert not bench.run.adapter.exists()
+
+
+def test_a_loss_that_is_not_finite_fails_with_the_step(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason names step and learning rate."""
+    bench = Bench(tmp_path, tiny_model, 'kind = "full"')
+    monkeypatch.setattr(loop, "schedule_factor", lambda step, steps, share: 1e30)
+    said = bench.work("trained")
+    assert said.startswith("failed: loss is nan at step 2 of") and "learning rate" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (MemoryError(), "oom: the machine's memory is not enough"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            "oom: ",
+        ),
+        (OSError(12, "Cannot allocate memory"), "oom: "),
+        (RuntimeError("shape mismatch\nwith details"), "failed: RuntimeError: shape mismatch"),
+        (KeyError("surprise"), "failed: KeyError: 'surprise'"),
+    ],
+)
+def test_what_goes_wrong_becomes_a_status(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, wanted: str
+) -> None:
+    """Out of memory in each of its disguises is `oom`; a defect is `failed`, in one line, with the trace beside it."""
+    bench = Bench(tmp_path, tiny_model, 'kind = "head"')
+
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(worker, "train", fail)
+    said = bench.work("trained")
+    assert said.startswith(wanted) and "\n" not in said
+    assert (bench.run.path / "error.txt").exists() == said.startswith("failed")
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second attempt starts after the checkpoint, ends with the weights of an undisturbed run, and clears up."""
+    training = "checkpoint_every_steps = 2"
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "torn").mkdir()
+    whole = Bench(tmp_path / "whole", tiny_model, 'kind = "full"', training)
+    assert whole.work("trained") == "ok: "
+    torn = Bench(tmp_path / "torn", tiny_model, 'kind = "full"', training)
+    real, calls = loop.write_checkpoint, []
+
+    def write_and_die(path: Path, blob: bytes) -> None:
+        real(path, blob)
+        calls.append(path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "write_checkpoint", write_and_die)
+        torn.work("trained")
+    assert len(calls) == 1 and calls[0].exists()
+    torn.run.clear_events()
+    assert torn.work("trained") == "ok: "
+    steps = [event["step"] for event in torn.run.events() if event["event"] == "StepEnded"]
+    assert steps and steps[0] == 3
+    name = "trained.safetensors"
+    assert (torn.run.adapter / name).read_bytes() == (whole.run.adapter / name).read_bytes()
+    assert not calls[0].exists()
