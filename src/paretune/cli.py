@@ -36,6 +36,9 @@ DataOption = Annotated[Path | None, typer.Option("--data", help="Folder where th
 StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
 
 
+INTERRUPTED = "interrupted; the next call goes on where this one stopped"
+
+
 def language(wanted: str | None) -> str:
     """The wanted language, or that of the environment where paretune speaks it, else English.
 
@@ -243,7 +246,7 @@ def main() -> None:
     except TyperException as error:
         _leave(f"{error} — `paretune --help` lists what there is", UsageError.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _leave("interrupted; the next call goes on where this one stopped", 130)
+        _leave(INTERRUPTED, 130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
             raise
@@ -251,6 +254,8 @@ def main() -> None:
         advice = "free space or choose another folder"
         _leave(f"cannot write{where}: {error.strerror} — {advice}", StorageError.exit_code)
     else:
+        if code == 130:  # typer's word for a KeyboardInterrupt
+            _leave(INTERRUPTED, 130)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import peft
@@ -34,7 +34,7 @@ class TestHead(AdaptationContract):
 
 class TestLastLayers(AdaptationContract):
     kind = "last_layers"
-    settings = {"layers": 1}
+    settings: ClassVar[dict[str, Any]] = {"layers": 1}
 
     def expected(self, name: str) -> bool:
         return name.startswith("encoder.layer.1.")
@@ -49,7 +49,7 @@ class TestBitFit(AdaptationContract):
 
 class TestLora(AdaptationContract):
     kind = "lora"
-    settings = {"rank": 4}
+    settings: ClassVar[dict[str, Any]] = {"rank": 4}
 
     def expected(self, name: str) -> bool:
         return ".lora_A." in name or ".lora_B." in name

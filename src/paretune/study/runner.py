@@ -8,6 +8,7 @@ current job. Two runners on one folder share the work: a run is held by a lock t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -18,8 +19,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
+from paretune.assets.fetch import locked
 from paretune.core.config import canonical_hash
-from paretune.core.errors import StorageError
+from paretune.core.errors import StorageError, UsageError
 from paretune.data.explore import explore
 from paretune.data.prepare import Prepared, load, prepare, save
 from paretune.data.sources import DataSpec
@@ -137,6 +139,8 @@ class Runner:
         self.study, self.folder, self.digests, self.progress = study, folder, digests, progress
         # Waiting threads sleep instead of spinning: a busy neighbour costs a share of the speed, not most of it.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # pyarrow's own allocator reserves 1 GiB at once, which a memory cap would count.
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOADED)
 
@@ -165,6 +169,8 @@ class Runner:
             if job.stage == "trained" or job.spec.family == "baseline":
                 run.clear_events()
                 (run.path / "status").unlink(missing_ok=True)
+            else:
+                run.keep_events_through("save")
             run.write_spec(job.spec)
             self.progress.began(job, plan)
             began = time.perf_counter()
@@ -212,12 +218,23 @@ class Runner:
         status = run.status()
         if status is not None and status.stage == job.stage:
             return
-        if exit_code is not None and exit_code < 0:
+        if exit_code and exit_code > 0 and job.spec.memory_cap_bytes is not None:  # OpenMP exits where no thread fits
+            reason = f"the process ended with code {exit_code} under a cap of {job.spec.memory_cap_bytes} bytes"
+            run.set_status("oom", job.stage, reason)
+        elif exit_code is not None and exit_code < 0:
             name = signal.Signals(-exit_code).name
             out_of_memory = exit_code == -signal.SIGKILL or job.spec.memory_cap_bytes is not None
             run.set_status("oom" if out_of_memory else "failed", job.stage, f"the process was ended by {name}")
         else:
             run.set_status("failed", job.stage, f"the process ended with code {exit_code} and left no status")
+
+
+def _clear_if_new(folder: StudyFolder) -> None:
+    """Leave no empty folder of a study that could not begin; one that holds anything stays."""
+    with contextlib.suppress(OSError):
+        if not (folder.path / "study.json").exists():
+            folder.data.with_name("data.lock").unlink(missing_ok=True)
+            folder.path.rmdir()
 
 
 def run_study(study: Study, runs_root: Path, progress: Progress, command: str) -> StudyFolder:
@@ -232,10 +249,15 @@ def run_study(study: Study, runs_root: Path, progress: Progress, command: str) -
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot write {folder.path}: {error.strerror or error}") from error
-    progress.note(f"model {study.file.model.source}")
-    digest = model_digest(study.file.model.source)
-    prepared, record = describe(study, folder, command, progress)
-    folder.write_study(record)
+    try:
+        progress.note(f"model {study.file.model.source}")
+        digest = model_digest(study.file.model.source)
+        with locked(folder.data):  # two runners that start together would write the same files
+            prepared, record = describe(study, folder, command, progress)
+            folder.write_study(record)
+    except UsageError:
+        _clear_if_new(folder)
+        raise
     runner = Runner(study, folder, Digests(digest, prepared.digest), progress)
     plan = runner.run_all()
     for run in losing_trials(plan, folder):

@@ -10,11 +10,15 @@ Not here: which run is next (`runner.py`). Anything that goes wrong becomes the 
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
+import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
 
 import numpy as np
@@ -42,24 +46,57 @@ from paretune.train.batches import Encoded, encode
 from paretune.train.evaluate import Witness, predict, predict_logits
 from paretune.train.loop import TrainSpec, chosen_precision, train
 
+START_BYTES = 64 * 2**20  # a model that needs less than this is none
 REFERENCE_FILE = "reference.safetensors"
 REFERENCE_ROWS = 16
 RELOAD_TOLERANCE = 1e-4
-OUT_OF_MEMORY = ("can't allocate memory", "bad_alloc", "Cannot allocate memory", "not enough memory", "bad allocation")
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "bad_alloc",
+    "Cannot allocate memory",
+    "not enough memory",
+    "bad allocation",
+    "can't start new thread",
+)
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to end this process with its parent (prctl PR_SET_PDEATHSIG), so that no orphan goes on."""
+    """End this process with the runner that asked for it, however that ends, so that no orphan goes on.
+
+    The runner is not the parent in the kernel's eyes (the forkserver is, and it lives as long as its workers do), so
+    its pipe is watched; prctl (PR_SET_PDEATHSIG) covers the forkserver itself.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    runner = multiprocessing.parent_process()
+    if runner is not None:
+        threading.Thread(target=_follow, args=(runner.sentinel,), daemon=True).start()
+
+
+def _follow(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def cap_memory(cap_bytes: int | None) -> None:
-    """Let allocations beyond the cap fail: RLIMIT_DATA counts this process's private writable memory."""
+    """Let allocations beyond the cap fail: RLIMIT_DATA counts this process's private writable memory.
+
+    Raises:
+        MemoryError: the imports alone fill the cap. A limit below what is used would not fail cleanly: libraries wait
+            for ever on threads that could not be started.
+    """
     if cap_bytes is not None:
         import resource
 
+        if used_bytes() + START_BYTES > cap_bytes:
+            raise MemoryError
         resource.setrlimit(resource.RLIMIT_DATA, (cap_bytes, cap_bytes))
+
+
+def used_bytes() -> int:
+    """What RLIMIT_DATA counts of this process now (VmData of proc(5))."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:"))
 
 
 @dataclass
@@ -150,6 +187,7 @@ def _train(desk: Desk, method: Adaptation) -> None:
     witness = Witness(model, encoded["validation"], precision)
     targets_n = desk.task.targets(desk.data.splits["train"].labels)
     checkpoint = desk.folder.path / "checkpoint.pt"
+    notes = ["resumed from a checkpoint: its cost covers the steps after it"] if checkpoint.exists() else []
     train(
         model, method, desk.task, encoded["train"], targets_n, desk.train_spec, desk.spec.learning_rate,
         desk.spec.seed, desk.emit, checkpoint,
@@ -164,7 +202,8 @@ def _train(desk: Desk, method: Adaptation) -> None:
     save_file({"logits_nc": predict_logits(model, rows, precision)}, desk.folder.adapter / REFERENCE_FILE)
     desk.emit(PhaseEnded("save"))
     checkpoint.unlink(missing_ok=True)
-    desk.folder.write_measurements(_measurements(desk, count(model), size, precision, {"validation": scores}))
+    measured = _measurements(desk, count(model), size, precision, {"validation": scores})
+    desk.folder.write_measurements(measured.model_copy(update={"notes": notes}))
 
 
 def _reloaded(desk: Desk, method: Adaptation, validation: Encoded, precision: str) -> EncoderClassifier:

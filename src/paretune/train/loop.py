@@ -82,7 +82,7 @@ def train(
     """Train in place; returns the optimizer steps done. A checkpoint that is there is resumed from.
 
     Raises:
-        DivergedError: the loss is not finite; the message names step, learning rate and batch.
+        DivergedError: the loss or the gradient is not finite; the message names step, learning rate and batch.
     """
     precision = chosen_precision(spec.precision)
     batches = planned_batches(encoded, spec, seed)
@@ -112,10 +112,10 @@ def train(
             loss += part.item()
             tokens += int(mask_bt.sum())
             padded += mask_bt.numel()
-        if not math.isfinite(loss):
-            place = f"step {step} of {steps}, learning rate {learning_rate * factor:.3g}, rows {batch[:4]}…"
-            raise DivergedError(f"loss is {loss} at {place} — try a lower learning rate")
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, spec.clip_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            place = f"step {step} of {steps}, learning rate {learning_rate * factor:.3g}, rows {batch[:4]}…"
+            raise DivergedError(f"loss is {loss}, gradient norm {norm} at {place} — try a lower learning rate")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         method.after_step(model, step)
