@@ -194,7 +194,9 @@ def readme(name: str, lang: str) -> str:
 
     def filled(found: re.Match[str]) -> str:
         folder = DOCS.parent / "results" / found["study"]
-        said = f"{markdown_table(folder, lang)}\n\n{answer(folder, lang)}"
+        said = "Ещё не опубликовано." if lang == "ru" else "Not published yet."
+        if (folder / "study.json").exists():
+            said = f"{markdown_table(folder, lang)}\n\n{answer(folder, lang)}"
         return f"<!-- results: {found['study']} -->\n{said}\n<!-- end -->"
 
     marks = re.compile(r"<!-- results: (?P<study>[\w.-]+) -->\n.*?<!-- end -->", re.DOTALL)

@@ -23,6 +23,7 @@ source = "asset:minilm-l6"
 train = "asset:reuters-r8"
 [methods.majority]
 [methods.full]
+learning_rate = 1e-4
 """
 
 
@@ -38,7 +39,8 @@ def measured(accuracy: float, log_loss: float = 1.0) -> Measurements:
         phases=[], memory_after_imports_bytes=0, train_seconds=nothing, train_cpu_seconds=nothing,
         peak_memory_bytes=nothing, peak_memory_above_imports_bytes=nothing, energy_joules=None, energy_source="",
         trainable_parameters=1, total_parameters=1, adapter_bytes=1, train_examples=1, train_tokens=1,
-        padding_ratio=1.0, steps=1, precision="fp32", scores={"validation": {"accuracy": accuracy, "log_loss": log_loss}},
+        padding_ratio=1.0, steps=1, precision="fp32",
+        scores={"validation": {"accuracy": accuracy, "log_loss": log_loss}},
     )  # fmt: skip
 
 

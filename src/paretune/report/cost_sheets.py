@@ -11,7 +11,7 @@ from collections.abc import Callable
 from statistics import fmean
 
 from paretune.core.events import PHASES
-from paretune.records.schema import Latency
+from paretune.records.schema import Latency, Selection
 from paretune.report.facts import StudyFacts
 from paretune.report.sheets import Cell, Sheet, name_cell, or_not_measured
 from paretune.report.tables import Cost, MethodRow, metric_name, state_name
@@ -141,7 +141,21 @@ def search_sheet(facts: StudyFacts, words: Words) -> Sheet:
         note = words.say(
             "Every trained method got the same number of trials; the choice was made on validation data alone."
         )
-    return Sheet(words.say("Search for the learning rate"), columns, tuple(lines), (note,), frozenset({2}))
+    notes = [note]
+    if edge := [one.method for one in facts.study.selections if _at_the_edge(one)]:
+        notes.append(
+            words.say(
+                "The chosen rate is the lowest or the highest tried, so a wider search might do better: {methods}.",
+                {"methods": words.series(edge)},
+            )
+        )
+    return Sheet(words.say("Search for the learning rate"), columns, tuple(lines), tuple(notes), frozenset({2}))
+
+
+def _at_the_edge(selection: Selection) -> bool:
+    """Whether the best of several learning rates has no neighbour on one side."""
+    tried = [float(rate) for rate in selection.trials]
+    return len(tried) > 1 and selection.learning_rate in (min(tried), max(tried))
 
 
 def phases_sheet(facts: StudyFacts, words: Words) -> Sheet:
