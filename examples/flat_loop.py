@@ -55,7 +55,7 @@ def losses(
     torch.nn.init.normal_(head.weight, std=0.02, generator=init)
     torch.nn.init.zeros_(head.bias)
 
-    # Batches: shuffle, sort by length within windows of 16 batches, shuffle the batches.
+    # Batches: shuffle, sort by length (with 10 % noise) in windows of 16 batches, shuffle the batches.
     lengths = np.array([len(row) for row in ids])
     batches: list[np.ndarray] = []
     for epoch in range(epochs):
@@ -64,7 +64,8 @@ def losses(
         whole, rest = [], []
         for start in range(0, len(order), batch_size * 16):
             window = order[start : start + batch_size * 16]
-            window = window[np.argsort(lengths[window], kind="stable")]
+            noise = random.uniform(0.9, 1.1, len(window))
+            window = window[np.argsort(lengths[window] * noise, kind="stable")]
             for first in range(0, len(window), batch_size):
                 batch = window[first : first + batch_size]
                 (whole if len(batch) == batch_size else rest).append(batch)

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from paretune.repro.seeding import numpy_generator
 
 WINDOW_BATCHES = 16
+LENGTH_NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens:
 def epoch_batches(lengths_n: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """Row indices of each batch of one epoch: shuffled, then sorted by length within windows of 16 batches.
 
+    Lengths are taken with 10 % noise, so that a data set of one window does not give the same batches in every epoch.
     The same seed and epoch give every method the same batches. Only the last batch of all may be smaller.
     """
     random = numpy_generator(seed, "order", epoch)
@@ -67,7 +69,8 @@ def epoch_batches(lengths_n: np.ndarray, batch_size: int, seed: int, epoch: int)
     rest: list[np.ndarray] = []
     for start in range(0, len(order_n), window):
         chunk = order_n[start : start + window]
-        chunk = chunk[np.argsort(lengths_n[chunk], kind="stable")]
+        noise = random.uniform(1 - LENGTH_NOISE, 1 + LENGTH_NOISE, len(chunk))
+        chunk = chunk[np.argsort(lengths_n[chunk] * noise, kind="stable")]
         for first in range(0, len(chunk), batch_size):
             batch = chunk[first : first + batch_size]
             (batches if len(batch) == batch_size else rest).append(batch)

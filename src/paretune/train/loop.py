@@ -115,7 +115,7 @@ def train(
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, spec.clip_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             place = f"step {step} of {steps}, learning rate {learning_rate * factor:.3g}, rows {batch[:4]}…"
-            raise DivergedError(f"loss is {loss}, gradient norm {norm} at {place} — try a lower learning rate")
+            raise DivergedError(f"loss is {loss} at {place}, gradient norm {norm:g} — try a lower learning rate")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         method.after_step(model, step)
