@@ -27,10 +27,12 @@ class RunSpec(Settings):
     """All that decides a run: one method, one seed, one setting. Its hash is the run's id.
 
     `method` is the label within the study, `kind` the registry's name; `learning_rate` is None for a baseline.
-    `data_digest` is the hash of the prepared splits, so that a changed data file makes new runs.
+    `data_digest` is the hash of the prepared splits, so that a changed data file makes new runs; `recipe` is the
+    version of the training itself, so that a change of its numbers does.
     """
 
     schema_version: int = SCHEMA_VERSION
+    recipe: int = 1
     study: str
     method: str
     kind: str

@@ -245,7 +245,11 @@ def gather(folder: StudyFolder) -> StudyFacts:
 
 def _setting(spec: RunSpec) -> tuple[str, str, str]:
     """What all runs of one study have in common."""
-    return spec.data_digest, spec.model_digest, canonical_hash({"train": spec.train, "task": spec.task})
+    return (
+        spec.data_digest,
+        spec.model_digest,
+        canonical_hash({"train": spec.train, "task": spec.task, "recipe": spec.recipe}),
+    )
 
 
 def _add(method: MethodFacts, run: RunFolder, spec: RunSpec) -> None:

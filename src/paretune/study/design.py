@@ -23,7 +23,7 @@ from paretune.methods.method import METHODS, Adaptation, Baseline
 from paretune.models.loading import ModelSpec
 from paretune.records.schema import MethodRecord, RunSpec
 from paretune.tasks.task import TASKS, TaskSpec
-from paretune.train.loop import TrainSpec
+from paretune.train.loop import RECIPE, TrainSpec
 
 
 class Question(Settings):
@@ -185,6 +185,7 @@ def run_spec(
 ) -> RunSpec:
     """The spec of one run of a study."""
     return RunSpec(
+        recipe=RECIPE,
         study=study.header.name,
         method=choice.label,
         kind=choice.kind,

@@ -28,6 +28,7 @@ from paretune.train.checkpoint import checkpoint_bytes, read_checkpoint, write_c
 from paretune.train.optim import adamw, schedule_factor, set_learning_rate
 
 Precision = Literal["bf16", "fp32"]
+RECIPE = 2  # raised when the same settings would train to other numbers: 2, noise on the lengths of batches
 
 
 class TrainSpec(Settings):
