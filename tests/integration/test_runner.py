@@ -29,7 +29,12 @@ from paretune.study.progress import Silent
 from paretune.study.runner import run_study
 
 LONG = "epochs = 4000"  # of the toy data: long enough to be interrupted, never waited for
-PROGRAM = "from paretune.cli import main; main()"
+pytestmark = pytest.mark.slow  # real worker processes: seconds each
+
+# A background job (of a CI, say) inherits an ignored Ctrl-C, and Python then leaves it ignored.
+PROGRAM = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from paretune.cli import main; main()"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -335,7 +340,6 @@ def test_a_scoring_that_was_killed_leaves_no_second_set_of_events(make_study: Ma
     assert_one_set_of_events(run)
 
 
-@pytest.mark.slow
 def test_two_runners_share_one_folder(make_study: MakeStudy, start: Callable[..., CommandLine]) -> None:
     """Both end well; every run has exactly one whole set of events and its predictions."""
     file = make_study({"majority": "", "head": "", "full": ""}, seeds=[0, 1])
