@@ -101,9 +101,30 @@ def standing_names(words: Words) -> dict[str, str]:
     }
 
 
-def front_chart(points: Sequence[FrontPoint], axis: CostAxis, metric: str, words: Words, width: int) -> JsonObject:
-    """The plot as one Vega-Lite spec of `width` pixels over all; far-off points lie at an edge with an arrow."""
-    inner_width, inner_height = width - 92, 300
+@dataclass(frozen=True)
+class Frame:
+    """The part of the plane that is drawn, in data units, and its size in pixels; `log` says how costs are laid out."""
+
+    width: int
+    height: int
+    log: bool
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+
+    def inside(self, point: FrontPoint) -> tuple[float, float]:
+        """Where a point is drawn: far-off ones lie at the edge."""
+        return max(point.cost, self.x_low) if self.log else point.cost, max(point.quality, self.y_low)
+
+    def pixels(self, x: float, y: float) -> tuple[float, float]:
+        """Distance from the left and from the top."""
+        across = axes.position(x, self.x_low, self.x_high, self.log) * self.width
+        return across, (1 - axes.position(y, self.y_low, self.y_high, False)) * self.height
+
+
+def _frame(points: Sequence[FrontPoint], width: int) -> Frame:
+    """Costs on a log axis where they differ by much; qualities around the core of the points, with their whiskers."""
     costs = [point.cost for point in points]
     positive = [cost for cost in costs if cost > 0]
     log = bool(positive) and max(positive) / min(positive) > axes.LOG_RATIO
@@ -115,35 +136,29 @@ def front_chart(points: Sequence[FrontPoint], axis: CostAxis, metric: str, words
         x_low, x_high = axes.padded(min(costs), max(costs), 0.12)
         x_low = max(x_low, 0.0) if min(costs) >= 0 else x_low
     core_low, core_high = axes.core([point.quality for point in points])
-    inside = [point for point in points if point.quality >= core_low]
-    y_low, y_high = axes.padded(
-        min(
-            [
-                core_low,
-                *(max(point.low, core_low - (core_high - core_low)) for point in inside if point.low is not None),
-            ]
-        ),
-        max(
-            [
-                core_high,
-                *(min(point.high, core_high + (core_high - core_low)) for point in inside if point.high is not None),
-            ]
-        ),
-    )
-    y_high = min(y_high, axes.CEILING)
+    inside, reach = [point for point in points if point.quality >= core_low], core_high - core_low
+    lows = [max(point.low, core_low - reach) for point in inside if point.low is not None]
+    highs = [min(point.high, core_high + reach) for point in inside if point.high is not None]
+    y_low, y_high = axes.padded(min([core_low, *lows]), max([core_high, *highs]))
+    return Frame(width - 92, 300, log, x_low, x_high, y_low, min(y_high, axes.CEILING))
+
+
+def _rows_and_spots(
+    points: Sequence[FrontPoint], axis: CostAxis, metric: str, words: Words, frame: Frame
+) -> tuple[list[JsonObject], list[Spot]]:
+    """For each point, what the plot and its tooltip show, and where its label belongs."""
     names, rows, spots = standing_names(words), list[JsonObject](), list[Spot]()
     for point in points:
-        x = max(point.cost, x_low) if log else point.cost
-        y = max(point.quality, y_low)
+        x, y = frame.inside(point)
         chance = words.percent(point.p_front) if point.p_front is not None else words.say("not measured")
-        arrow = "↓ " if point.quality < y_low else ""
+        arrow = "↓ " if point.quality < frame.y_low else ""
         text = f"{point.method} {arrow}" + (words.number(point.quality, 2) if arrow else f"({chance})")
         rows.append(
             {
                 "x": x,
                 "y": y,
-                "low": None if arrow or point.low is None else max(point.low, y_low),
-                "high": None if arrow or point.high is None else min(point.high, y_high),
+                "low": None if arrow or point.low is None else max(point.low, frame.y_low),
+                "high": None if arrow or point.high is None else min(point.high, frame.y_high),
                 words.say("method"): point.method,
                 words.say("standing"): names[point.standing],
                 axis.title: axis.form(point.cost),
@@ -154,9 +169,16 @@ def front_chart(points: Sequence[FrontPoint], axis: CostAxis, metric: str, words
                 words.say("P(on the front)"): chance,
             }
         )
-        across = axes.position(x, x_low, x_high, log) * inner_width
-        down = (1 - axes.position(y, y_low, y_high, False)) * inner_height
-        spots.append(Spot(across, down, text))
+        spots.append(Spot(*frame.pixels(x, y), text))
+    return rows, spots
+
+
+def front_chart(points: Sequence[FrontPoint], axis: CostAxis, metric: str, words: Words, width: int) -> JsonObject:
+    """The plot as one Vega-Lite spec of `width` pixels over all; far-off points lie at an edge with an arrow."""
+    frame = _frame(points, width)
+    x_low, x_high, log = frame.x_low, frame.x_high, frame.log
+    names = standing_names(words)
+    rows, spots = _rows_and_spots(points, axis, metric, words, frame)
     ticks = axes.log_ticks(x_low, x_high, width // 85) if log else axes.nice_ticks(x_low, x_high, width // 110)
     x_scale: JsonObject = {"type": "log" if log else "linear", "domain": [x_low, x_high], "nice": False}
     x = {
@@ -169,7 +191,7 @@ def front_chart(points: Sequence[FrontPoint], axis: CostAxis, metric: str, words
     y = {
         "field": "y",
         "type": "quantitative",
-        "scale": {"domain": [y_low, y_high], "nice": False, "zero": False},
+        "scale": {"domain": [frame.y_low, frame.y_high], "nice": False, "zero": False},
         "title": metric,
         "axis": {"tickCount": 5, "minExtent": 40, "maxExtent": 40},
     }
@@ -193,7 +215,7 @@ def front_chart(points: Sequence[FrontPoint], axis: CostAxis, metric: str, words
             "mark": {"type": "text", "dx": place.dx, "dy": place.dy, "align": place.align, "baseline": "middle"},
             "encoding": {"x": x, "y": y, "text": {"field": "text"}},
         }
-        for row, spot, place in zip(rows, spots, placed(spots, inner_width, inner_height), strict=True)
+        for row, spot, place in zip(rows, spots, placed(spots, frame.width, frame.height), strict=True)
     ]
     whiskers: JsonObject = {
         "transform": [{"filter": "datum.low !== null"}],
@@ -205,7 +227,7 @@ def front_chart(points: Sequence[FrontPoint], axis: CostAxis, metric: str, words
         "encoding": mark_encoding,
     }
     return ink.themed(
-        {"width": inner_width, "height": inner_height, "data": ink.values(rows), "layer": [whiskers, marks, *texts]},
+        {"width": frame.width, "height": frame.height, "data": ink.values(rows), "layer": [whiskers, marks, *texts]},
         words.say("Pareto plot: {metric} against {cost}", {"metric": metric, "cost": axis.title}),
     )
 
