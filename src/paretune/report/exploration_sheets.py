@@ -79,8 +79,9 @@ def overview_sheet(exploration: Exploration, words: Words) -> Sheet:
         ]
         for kind, number in exploration.leaks.items()
     ]
+    scripts = {"Cyrillic": words.say("Cyrillic"), "Latin": words.say("Latin")}
     rows += [
-        [words.say("script or language: {name}", {"name": name}), words.percent(share, 1)]
+        [words.say("script or language: {name}", {"name": scripts.get(name, name)}), words.percent(share, 1)]
         for name, share in exploration.scripts.items()
     ]
     rows.append([words.say("training texts with a suspicious label"), words.count(exploration.suspect_rows)])

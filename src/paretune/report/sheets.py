@@ -198,6 +198,8 @@ def cleaning_sheet(steps: list[CleaningStep], words: Words) -> Sheet:
         "exact_duplicate": words.say("exact duplicate"),
         "conflicting_label": words.say("same text, different labels"),
         "near_duplicate": words.say("near-duplicate"),
+        "exact_in_train": words.say("exact duplicate of a training text"),
+        "near_in_train": words.say("near-duplicate of a training text"),
         "subset": words.say("subset drawn"),
         "test_split": words.say("test part split off"),
         "validation_split": words.say("validation part split off"),
