@@ -112,16 +112,19 @@ def train_one(data: pd.DataFrame, labels: list[str], spec: dict, out: Path) -> N
     trainer = Trainer(model=model, args=arguments, train_dataset=train_rows, processing_class=tokenizer)
     trainer.train()
     trained = time.time() - began
+    trainer.args.train_sampling_strategy = "random"  # grouping by length would also shuffle what is predicted
     order = np.argsort([-len(row["input_ids"]) for row in test_rows])
-    logits = trainer.predict([test_rows[place] for place in order]).predictions
-    predictions = np.empty(len(test_rows), dtype=int)
-    predictions[order] = logits.argmax(axis=1)
+    found = trainer.predict([test_rows[place] for place in order])
     truth = [row["labels"] for row in test_rows]
-    correct = [int(found == wanted) for found, wanted in zip(predictions, truth, strict=True)]
+    if found.label_ids is None or not (np.asarray(found.label_ids) == np.array(truth)[order]).all():
+        sys.exit("the Trainer gave its predictions in another order than the rows")
+    predictions = np.empty(len(test_rows), dtype=int)
+    predictions[order] = np.asarray(found.predictions).argmax(axis=1)
+    correct = [int(one == wanted) for one, wanted in zip(predictions, truth, strict=True)]
     ids = data[data["split"] == "test"]["id"].tolist()
     record = {
         "method": spec["method"], "seed": spec["seed"], "learning_rate": spec["learning_rate"], "seconds": trained,
-        "accuracy": float(np.mean(correct)), "ids": ids, "predictions": [labels[found] for found in predictions],
+        "accuracy": float(np.mean(correct)), "ids": ids, "predictions": [labels[one] for one in predictions],
     }  # fmt: skip
     out.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
     shutil.rmtree(out.parent / "work", ignore_errors=True)
