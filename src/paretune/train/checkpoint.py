@@ -2,7 +2,7 @@
 
 Not here: the finished adapter (`methods/method.py` saves it). A checkpoint appears by rename or not at all.
 
-    save_checkpoint(path, model_state, optimizer, step=40); step = load_checkpoint(path, …)
+    write_checkpoint(path, checkpoint_bytes(state, optimizer, step=40)); step, state = read_checkpoint(path, optimizer)
 """
 
 from __future__ import annotations
