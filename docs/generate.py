@@ -20,7 +20,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-# The default of --lang follows the environment, and it is read when `paretune.cli` is imported.
+# Help pages must not follow the language of whoever makes them.
 os.environ["LC_ALL"] = "C"
 
 import annotated_types
