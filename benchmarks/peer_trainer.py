@@ -1,7 +1,7 @@
 """The outside authority: plain `peft` + `transformers.Trainer` on the data, seeds and settings of a finished study.
 
-Nothing of paretune's training is used: the Trainer's own loop, optimizer, schedule, sampler and autocast, peft's own
-LoRA. Equal are the splits, base model, mean pooling, batch size, epochs, learning rate, warm-up, weight decay,
+Nothing of paretune's training is used: the Trainer's own loop, optimizer, schedule, random order and autocast, peft's
+own LoRA. Equal are the splits, base model, mean pooling, batch size, epochs, learning rate, warm-up, weight decay,
 clipping, dropout 0 and bf16. `run` trains what is missing; `compare` prints, for each method, the difference
 "paretune minus peer" with the crossed 95 % interval, as one JSON line.
 
@@ -100,7 +100,6 @@ def train_one(data: pd.DataFrame, labels: list[str], spec: dict, out: Path) -> N
         lr_scheduler_type="linear",
         bf16=True,
         use_cpu=True,
-        train_sampling_strategy="group_by_length",
         seed=spec["seed"],
         save_strategy="no",
         report_to="none",
@@ -112,7 +111,6 @@ def train_one(data: pd.DataFrame, labels: list[str], spec: dict, out: Path) -> N
     trainer = Trainer(model=model, args=arguments, train_dataset=train_rows, processing_class=tokenizer)
     trainer.train()
     trained = time.time() - began
-    trainer.args.train_sampling_strategy = "random"  # grouping by length would also shuffle what is predicted
     order = np.argsort([-len(row["input_ids"]) for row in test_rows])
     found = trainer.predict([test_rows[place] for place in order])
     truth = [row["labels"] for row in test_rows]
