@@ -15,13 +15,14 @@ from toy_study import CLASSES, toy_rows
 from paretune.core.config import validated
 from paretune.core.errors import InertAdapterError, ReloadError
 from paretune.core.events import Event
+from paretune.data.encoding import Encoded, encode
+from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_encoder, load_tokenizer
 from paretune.models.surgery import trainable
 from paretune.repro.seeding import torch_generator
 from paretune.tasks.classification import Classification
-from paretune.train.batches import Encoded, encode
 from paretune.train.evaluate import Witness, predict_logits
 from paretune.train.loop import TrainSpec, train
 
@@ -156,6 +157,24 @@ class AdaptationContract:
         method.merge(model)
         assert [name for name, _ in model.encoder.named_modules()] == modules
         torch.testing.assert_close(predict_logits(model, encoded, "fp32"), before, atol=1e-5, rtol=0)
+
+    def test_the_delta_says_all_that_differs_from_the_base(
+        self, method: Adaptation, source: str, encoded: Encoded
+    ) -> None:
+        """The delta put into a fresh base encoder by the base's own names, with the head, gives the same logits."""
+        model = attached(method, source)
+        train_toy(model, method, encoded)
+        wanted = predict_logits(model, encoded, "fp32")
+        fresh = EncoderClassifier(load_encoder(source), len(CLASSES))
+        fresh.head.load_state_dict(model.head.state_dict())
+        parameters = dict(fresh.encoder.named_parameters())
+        with torch.no_grad():
+            for name, change in method.delta(model).items():
+                if isinstance(change, LowRank):
+                    parameters[f"{name}.weight"] += change.b_or @ change.a_ri
+                else:
+                    parameters[name].copy_(change)
+        torch.testing.assert_close(predict_logits(fresh, encoded, "fp32"), wanted, atol=1e-5, rtol=0)
 
     def test_training_at_rate_zero_is_caught(self, method: Adaptation, source: str, encoded: Encoded) -> None:
         """An adapter that did not move fails by name, instead of passing for a bad method."""

@@ -15,12 +15,12 @@ from sklearn.metrics import accuracy_score
 from toy_study import CLASSES, toy_rows
 
 from paretune.core.errors import ConfigError, InertAdapterError
+from paretune.data.encoding import encode
 from paretune.methods.baselines import Majority, Tfidf, TfidfSettings
 from paretune.methods.method import METHODS, Baseline, NoSettings
 from paretune.models.loading import load_encoder, load_tokenizer
 from paretune.models.surgery import linear_names, trainable
 from paretune.repro.seeding import torch_generator
-from paretune.train.batches import encode
 from paretune.train.evaluate import Witness
 from paretune.train.loop import TrainSpec
 

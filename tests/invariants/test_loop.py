@@ -17,13 +17,14 @@ from toy_study import CLASSES, toy_rows
 
 from paretune.core.errors import DivergedError, ReloadError
 from paretune.core.events import CheckpointSaved, Event, PhaseEnded, PhaseStarted, StepEnded, TrainingPlanned
+from paretune.data.encoding import Encoded, encode
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_encoder, load_tokenizer
 from paretune.models.surgery import trainable
 from paretune.repro.seeding import make_repeatable, torch_generator
 from paretune.tasks.classification import Classification
-from paretune.train.batches import Encoded, encode, epoch_batches, length_batches
+from paretune.train.batches import epoch_batches, length_batches
 from paretune.train.evaluate import predict, predict_logits
 from paretune.train.loop import TrainSpec, planned_batches, train
 

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paretune.data.encoding import Encoded, encode
 from paretune.models.loading import load_tokenizer
-from paretune.train.batches import Encoded, encode, epoch_batches, length_batches
+from paretune.train.batches import epoch_batches, length_batches
 
 LENGTHS = st.lists(st.integers(2, 128), min_size=1, max_size=600).map(np.array)
 

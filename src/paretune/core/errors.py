@@ -7,7 +7,8 @@
     │   ├── DataError             a data file or what stands in it
     │   ├── AssetError            a pinned model or corpus: unknown, corrupt, or not to be had
     │   ├── RecordError           a folder that holds no readable records
-    │   └── StorageError          a folder that cannot be written, a disk that is full
+    │   ├── StorageError          a folder that cannot be written, a disk that is full
+    │   └── BundleError           a bundle that is not whole, not certified, or made for another base model
     └── RunError                  a run that cannot give a result; its reason becomes the run's status
         ├── DivergedError         the loss is not a finite number
         ├── InertAdapterError     training changed nothing, or changed nothing that the output depends on
@@ -55,6 +56,10 @@ class RecordError(UsageError, ValueError):
 
 class StorageError(UsageError, OSError):
     """A folder cannot be written, or the disk is full."""
+
+
+class BundleError(UsageError, ValueError):
+    """A bundle is not whole, not certified, or made for another base model."""
 
 
 class RunError(ParetuneError, RuntimeError):

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from paretune.core.config import Settings
 from paretune.core.errors import ReloadError, said
 from paretune.core.registry import Registry
+from paretune.kernels.low_rank import LowRank
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.surgery import trainable
 
@@ -37,6 +38,8 @@ METHODS = Registry(
 )
 TRAINED_FILE = "trained.safetensors"
 Family = Literal["baseline", "adaptation"]
+# Name of a linear map → its low-rank update, or name of a parameter → what stands in its place.
+Delta = dict[str, LowRank | torch.Tensor]
 
 
 class NoSettings(Settings):
@@ -99,6 +102,17 @@ class Adaptation(Method):
                     given = f"saved {name!r} has shape {tuple(state[name].shape)}"
                     raise ReloadError(said(given, f"{tuple(parameter.shape)}"))
                 parameter.copy_(state[name])
+
+    def delta(self, model: EncoderClassifier) -> Delta:
+        """How the adapted encoder differs from the base model, by the base model's own names; the head is not in it.
+
+        By default the trained parameters in place of the base's; a method that inserts low-rank updates names those.
+        """
+        return {
+            name.removeprefix("encoder."): tensor
+            for name, tensor in self.state(model).items()
+            if name.startswith("encoder.")
+        }
 
     def save(self, model: EncoderClassifier, folder: Path) -> int:
         """Write the state as safetensors; returns its bytes on disk."""

@@ -29,12 +29,14 @@ from paretune.core.config import validated
 from paretune.core.errors import ParetuneError, ReloadError, RunError, StorageError, said
 from paretune.core.events import EvaluationEnded, Event, PhaseEnded, PhaseStarted
 from paretune.core.limits import usable_cores
+from paretune.data.encoding import Encoded, encode
 from paretune.data.prepare import Prepared, load
 from paretune.measure.latency import probe
 from paretune.measure.meter import Meter
 from paretune.methods.method import Adaptation, Baseline
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import ModelSpec, load_encoder, load_tokenizer
+from paretune.models.precision import chosen_precision
 from paretune.models.surgery import count
 from paretune.records.schema import Graded, Latency, Measurements, RunSpec, Stage
 from paretune.records.store import RunFolder
@@ -42,9 +44,8 @@ from paretune.repro.provenance import provenance
 from paretune.repro.seeding import make_repeatable, torch_generator
 from paretune.study.design import make_method
 from paretune.tasks.task import TASKS, Outcome, Task
-from paretune.train.batches import Encoded, encode
 from paretune.train.evaluate import Witness, predict, predict_logits
-from paretune.train.loop import TrainSpec, chosen_precision, train
+from paretune.train.loop import TrainSpec, train
 
 START_BYTES = 64 * 2**20  # a model that needs less than this is none
 REFERENCE_FILE = "reference.safetensors"

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from paretune.core.errors import InertAdapterError, said
+from paretune.data.encoding import Encoded
 from paretune.models.classifier import EncoderClassifier
+from paretune.models.precision import Precision, autocast
 from paretune.models.surgery import trainable
 from paretune.tasks.task import Task
-from paretune.train.batches import Encoded, length_batches
-from paretune.train.loop import Precision, autocast
+from paretune.train.batches import length_batches
 
 EVALUATION_BATCH = 32
 PROBE_ROWS = 16

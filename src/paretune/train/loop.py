@@ -18,16 +18,16 @@ from pydantic import Field
 from paretune.core.config import Settings
 from paretune.core.errors import DivergedError
 from paretune.core.events import CheckpointSaved, Listener, PhaseEnded, PhaseStarted, StepEnded, TrainingPlanned
-from paretune.core.limits import processor_has_bf16
+from paretune.data.encoding import Encoded
 from paretune.methods.method import Adaptation
 from paretune.models.classifier import EncoderClassifier
+from paretune.models.precision import autocast, chosen_precision
 from paretune.models.surgery import trainable
 from paretune.tasks.task import Task
-from paretune.train.batches import Encoded, epoch_batches
+from paretune.train.batches import epoch_batches
 from paretune.train.checkpoint import checkpoint_bytes, read_checkpoint, write_checkpoint
 from paretune.train.optim import adamw, schedule_factor, set_learning_rate
 
-Precision = Literal["bf16", "fp32"]
 RECIPE = 2  # raised when the same settings would train to other numbers: 2, noise on the lengths of batches
 
 
@@ -47,18 +47,6 @@ class TrainSpec(Settings):
     clip_norm: float = Field(default=1.0, gt=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     checkpoint_every_steps: int | None = Field(default=None, ge=1)
-
-
-def chosen_precision(wanted: Literal["auto", "bf16", "fp32"]) -> Precision:
-    """What "auto" means on this processor."""
-    if wanted == "auto":
-        return "bf16" if processor_has_bf16() else "fp32"
-    return wanted
-
-
-def autocast(precision: Precision) -> torch.autocast:
-    """The context in which encoder matrix products run."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def planned_batches(encoded: Encoded, spec: TrainSpec, seed: int) -> list[list[int]]:
