@@ -1,6 +1,7 @@
 """The command line: a verb parses, calls one function and prints. Heavy imports stay inside the verbs.
 
-Not here: anything that another program could not call as a function. Exit codes: 0 done, 1 failed, 2 wrong usage or
+Not here: anything that another program could not call as a function, nor the verbs of exporting and serving
+(`cli_serving.py`). Exit codes: 0 done, 1 failed, 2 wrong usage or
 bad input, 3 done but something is undecided or over budget.
 
     paretune study studies/demo.toml
@@ -9,15 +10,15 @@ bad input, 3 done but something is undecided or over budget.
 from __future__ import annotations
 
 import errno
-import json
-import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from paretune import cli_serving
+from paretune.cli_options import JsonFlag, LangOption, language, say_json
 from paretune.core.errors import ParetuneError, StorageError, UsageError, said
 
 app = typer.Typer(
@@ -28,32 +29,11 @@ app = typer.Typer(
     help="Which way of adapting this language model to my data gives the most quality for the cost?",
 )
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")]
-LangOption = Annotated[
-    str | None, typer.Option("--lang", help="Language of words and numbers: ru or en; else that of the environment.")
-]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder where the study's data paths start.")]
 StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
 
 
 INTERRUPTED = "interrupted; the next call goes on where this one stopped"
-
-
-def language(wanted: str | None) -> str:
-    """The wanted language, or that of the environment where paretune speaks it, else English.
-
-    Raises:
-        ConfigError: a language that paretune does not speak.
-    """
-    from paretune.report.wording import check_language
-
-    found = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
-    return check_language(wanted or ("ru" if found.lower().startswith("ru") else "en"))
-
-
-def _say_json(wanted: bool, tree: dict[str, Any]) -> None:
-    if wanted:
-        print(json.dumps(tree, ensure_ascii=False))
 
 
 def _base(data: Path | None) -> Path | None:
@@ -85,7 +65,7 @@ def new(
     answers = Answers(data, text_column, label_column, test, model, encoding, separator)
     written = write_study_file(out, answers, force)
     print(f"wrote {written}; next: paretune study {shlex.quote(str(written))}")
-    _say_json(json_line, {"study": str(written)})
+    say_json(json_line, {"study": str(written)})
 
 
 @app.command()
@@ -114,8 +94,13 @@ def study(
     console.print(terminal_table(folder.path, spoken))
     console.print(said_answer, highlight=False, markup=False)
     print(f"{'Отчёт' if spoken == 'ru' else 'Report'}: {pages[spoken]}")
+    bundle = Path("bundles") / folder.path.name
+    print("Дальше, победитель как сервис:" if spoken == "ru" else "Next, the winner as a service:")
+    program = shlex.quote(sys.argv[0] if "/" in sys.argv[0] else "paretune")
+    print(f"  {program} export {shlex.quote(str(folder.path))} --to bundle --best --out {shlex.quote(str(bundle))}")
+    print(f"  {program} serve {shlex.quote(str(bundle))}")
     undecided = open_ends(summary(folder.path))
-    _say_json(
+    say_json(
         json_line,
         {"folder": str(folder.path), "answer": said_answer, "report": str(pages[spoken]), "undecided": undecided},
     )
@@ -147,7 +132,7 @@ def explore(
     write_atomically(out / "explore.json", found.model_dump_json(indent=1))
     page = build_exploration(found, spoken, out / "explore.html")
     print(f"wrote {page} and {out / 'explore.json'}")
-    _say_json(json_line, {"page": str(page), "rows": found.rows, "suspects": found.suspect_rows, "leaks": found.leaks})
+    say_json(json_line, {"page": str(page), "rows": found.rows, "suspects": found.suspect_rows, "leaks": found.leaks})
 
 
 @app.command()
@@ -170,7 +155,7 @@ def report(
     console.print(terminal_table(folder, spoken))
     console.print(said_answer, highlight=False, markup=False)
     print(f"{'Отчёт' if spoken == 'ru' else 'Report'}: {page}")
-    _say_json(json_line, {"report": str(page), "answer": said_answer})
+    say_json(json_line, {"report": str(page), "answer": said_answer})
 
 
 @app.command()
@@ -184,7 +169,7 @@ def publish(
 
     target, size = copy_records(folder, results)
     print(f"published {target} ({size / 1e6:.1f} MB)")
-    _say_json(json_line, {"results": str(target), "bytes": size})
+    say_json(json_line, {"results": str(target), "bytes": size})
 
 
 @app.command()
@@ -195,7 +180,7 @@ def methods(lang: LangOption = None, json_line: JsonFlag = False) -> None:
     rows = method_rows(language(lang))
     for row in rows:
         print(f"{row['kind']:12} {row['summary']}\n{'':12} settings: {row['settings']}; {row['paper']}")
-    _say_json(json_line, {"methods": rows})
+    say_json(json_line, {"methods": rows})
 
 
 @app.command()
@@ -205,7 +190,7 @@ def tasks(json_line: JsonFlag = False) -> None:
 
     for name in TASKS:
         print(f"{name:16} {(TASKS.load(name).__doc__ or '').splitlines()[0]}")
-    _say_json(json_line, {"tasks": list(TASKS)})
+    say_json(json_line, {"tasks": list(TASKS)})
 
 
 @app.command()
@@ -231,7 +216,10 @@ def assets(
             print(
                 f"{asset.name:16} {asset.kind:7} {asset.package}=={asset.version:8} {asset.licence:24} {asset.note_en}"
             )
-    _say_json(json_line, {"assets": list(ASSETS)})
+    say_json(json_line, {"assets": list(ASSETS)})
+
+
+cli_serving.add_to(app)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """BitFit: only the biases and the head learn (Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199).
 
-Not here: norm weights, which the paper leaves frozen too.
+Not here: norm weights, which the paper leaves frozen too. The default learning rate is the highest of the paper's.
 
     BitFit(NoSettings()).attach(model, generator)
 """
@@ -22,7 +22,7 @@ class BitFit(Adaptation):
     paper: ClassVar[str] = "https://arxiv.org/abs/2106.10199"
     summary_en: ClassVar[str] = "only biases and the head are trained"
     summary_ru: ClassVar[str] = "обучаются только смещения и голова"
-    default_learning_rate: ClassVar[float] = 2e-3
+    default_learning_rate: ClassVar[float] = 1e-3
 
     def attach(self, model: EncoderClassifier, generator: torch.Generator) -> None:
         freeze(model.encoder)

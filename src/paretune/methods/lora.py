@@ -1,7 +1,8 @@
 """LoRA: low-rank updates beside frozen weights, through `peft` (Hu et al. 2021, https://arxiv.org/abs/2106.09685).
 
-Not here: faster kernels for it. All linear layers are adapted and the learning rate is ten times that of full
-fine-tuning by default, after Schulman et al. 2025 (https://thinkingmachines.ai/blog/lora).
+Not here: faster kernels for it. All linear layers are adapted by default, after Schulman et al. 2025
+(https://thinkingmachines.ai/blog/lora). The default learning rate is that of Hu et al. for encoders; at Schulman et
+al.'s ten times that of full fine-tuning a small encoder fell to the majority class (LOG.md).
 
     Lora(LoraSettings(rank=8)).attach(model, generator)
 """
@@ -42,7 +43,7 @@ class Lora(Adaptation):
     paper: ClassVar[str] = "https://arxiv.org/abs/2106.09685"
     summary_en: ClassVar[str] = "low-rank updates of the linear layers and the head are trained"
     summary_ru: ClassVar[str] = "обучаются низкоранговые добавки к линейным слоям и голова"
-    default_learning_rate: ClassVar[float] = 1e-3
+    default_learning_rate: ClassVar[float] = 5e-4
     settings: LoraSettings
 
     def attach(self, model: EncoderClassifier, generator: torch.Generator) -> None:

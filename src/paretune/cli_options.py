@@ -1,0 +1,36 @@
+"""Options that several verbs share, and how a verb ends its output.
+
+Not here: any verb (`cli.py`, `cli_serving.py`).
+
+    say_json(True, {"report": "runs/demo/report.en.html"})
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Annotated, Any
+
+import typer
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")]
+LangOption = Annotated[
+    str | None, typer.Option("--lang", help="Language of words and numbers: ru or en; else that of the environment.")
+]
+
+
+def language(wanted: str | None) -> str:
+    """The wanted language, or that of the environment where paretune speaks it, else English.
+
+    Raises:
+        ConfigError: a language that paretune does not speak.
+    """
+    from paretune.report.wording import check_language
+
+    found = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
+    return check_language(wanted or ("ru" if found.lower().startswith("ru") else "en"))
+
+
+def say_json(wanted: bool, tree: dict[str, Any]) -> None:
+    if wanted:
+        print(json.dumps(tree, ensure_ascii=False))

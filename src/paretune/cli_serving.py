@@ -1,0 +1,153 @@
+"""The verbs that export, serve and check a bundle; `cli.py` puts them beside the others.
+
+Not here: what they do. Heavy imports stay inside the verbs.
+
+    paretune export runs/demo --best --to bundle --out bundles/demo
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from paretune.cli_options import JsonFlag, LangOption, language, say_json
+
+OutOption = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]
+StoreOption = Annotated[Path, typer.Option("--store", help="Folder where the server keeps adapters and aliases.")]
+STORE = Path("adapters-store")
+
+
+def export(
+    source: Annotated[Path, typer.Argument(help="A study's folder under runs/, or one run's.", show_default=False)],
+    out: OutOption,
+    to: Annotated[str, typer.Option("--to", help="bundle, peft or merged.")] = "bundle",
+    best: Annotated[bool, typer.Option("--best", help="Take what the study's statistics support.")] = False,
+    memory: Annotated[
+        str | None, typer.Option("--memory", help='With --best: most peak memory of training, such as "1 GiB".')
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option("--time", help='With --best: most training time of one run, such as "5 min".')
+    ] = None,
+    target_risk: Annotated[
+        float | None,
+        typer.Option("--target-risk", help="Share of wrong answers for which the abstention threshold is fitted."),
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="With --to merged: also as int8, compared with fp32.")] = False,
+    inference: Annotated[
+        bool, typer.Option("--inference/--no-inference", help="Measure what answering costs, for the report.")
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    lang: LangOption = None,
+    json_line: JsonFlag = False,
+) -> None:
+    """Export a run as a certified bundle, or as files for plain peft or transformers."""
+    from rich.console import Console
+
+    from paretune.study.export_command import export_command
+
+    notes = Console(stderr=True)
+    lines, tree = export_command(
+        source,
+        out,
+        to,
+        best=best,
+        memory=memory,
+        time=time,
+        lang=language(lang),
+        int8=int8,
+        force=force,
+        target_risk=target_risk,
+        inference=inference,
+        say=lambda text: notes.print(text, style="dim", highlight=False, markup=False),
+    )
+    print("\n".join(lines))
+    say_json(json_line, tree)
+
+
+def serve(
+    bundles: Annotated[
+        list[str] | None, typer.Argument(help="Bundles as FOLDER or NAME=FOLDER; more may lie in the store.")
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; a public one needs keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    api_keys: Annotated[
+        Path | None, typer.Option("--api-keys", help="File of keys; `paretune keys` makes one.")
+    ] = None,
+    store: StoreOption = STORE,
+    slots: Annotated[int, typer.Option("--slots", min=1, max=64, help="Adapters in memory at once.")] = 16,
+    precision: Annotated[
+        Literal["auto", "bf16", "fp32"], typer.Option("--precision", help="Number format of the encoder.")
+    ] = "auto",
+) -> None:
+    """Serve bundles: an API with /docs, a web page, metrics. SIGTERM answers what was accepted and exits 0."""
+    from paretune.serve.server import ServerOptions, named
+    from paretune.serve.server import serve as run_server
+
+    options = ServerOptions(store, host, port, api_keys, slots, precision)
+    code = run_server([named(one) for one in bundles or []], options, lambda line: print(line, flush=True))
+    raise typer.Exit(code)
+
+
+def keys(
+    file: Annotated[Path, typer.Argument(help="File of keys; made if it is not there.", show_default=False)],
+    name: Annotated[str, typer.Option("--name", help="Name of the new key.", show_default=False)],
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", help="classify, admin or metrics; may be repeated.")
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option("--tokens-per-minute", min=1, help="Quota; none by default.")
+    ] = None,
+    json_line: JsonFlag = False,
+) -> None:
+    """Make an API key: its hash goes into FILE, the key is printed once."""
+    from paretune.serve.keys import make_key
+
+    made = make_key(file, name, scope or ["classify"], tokens_per_minute)
+    print(made)
+    say_json(json_line, {"name": name, "key": made, "file": str(file)})
+
+
+def replay(
+    receipt: Annotated[Path, typer.Argument(help="A receipt, or an answer that holds one (JSON).", show_default=False)],
+    store: StoreOption = STORE,
+    json_line: JsonFlag = False,
+) -> None:
+    """Compute an answer again from its receipt; exit code 1 if it comes out different."""
+    from paretune.serve.receipts import replay as again
+
+    found = again(receipt, store)
+    print(f"{found.verdict}: {found.receipt_label} then, {found.label} now; largest difference {found.difference:.2g}")
+    for reason in found.reasons:
+        print(f"  {reason}")
+    say_json(
+        json_line,
+        {"verdict": found.verdict, "label": found.label, "receipt_label": found.receipt_label,
+         "difference": found.difference, "tolerance": found.tolerance, "reasons": list(found.reasons)},
+    )  # fmt: skip
+    if found.verdict == "different":
+        raise typer.Exit(1)
+
+
+def bot(
+    api: Annotated[str, typer.Option("--api", help="Address of the service.")] = "http://127.0.0.1:8000",
+    key_file: Annotated[Path | None, typer.Option("--key-file", help="File that holds the bot's API key.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="File that holds the Telegram token; else PARETUNE_BOT_TOKEN.")
+    ] = None,
+    telegram_api: Annotated[str | None, typer.Option("--telegram-api", help="Another server of the Bot API.")] = None,
+    state: Annotated[Path | None, typer.Option("--state", help="File that keeps the chats' choices.")] = None,
+) -> None:
+    """Run the Telegram bot, a client of the service (extra `bot`)."""
+    from paretune.serve.bot import TELEGRAM, BotSettings, read_key, read_token, run_bot
+
+    token = read_token(token_file, os.environ)
+    run_bot(BotSettings(api, read_key(key_file), token, telegram_api or TELEGRAM, state))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put these verbs into the command line."""
+    for verb in (export, serve, keys, replay, bot):
+        app.command()(verb)
