@@ -46,7 +46,7 @@ def export(
     """Export a run as a certified bundle, or as files for plain peft or transformers."""
     from rich.console import Console
 
-    from paretune.study.export_command import export_command
+    from paretune.export.export_command import export_command
 
     notes = Console(stderr=True)
     lines, tree = export_command(
@@ -83,8 +83,13 @@ def serve(
     ] = "auto",
 ) -> None:
     """Serve bundles: an API with /docs, a web page, metrics. SIGTERM answers what was accepted and exits 0."""
+    import logging
+    import sys
+
     from paretune.serve.server import ServerOptions, named
     from paretune.serve.server import serve as run_server
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
     options = ServerOptions(store, host, port, api_keys, slots, precision)
     code = run_server([named(one) for one in bundles or []], options, lambda line: print(line, flush=True))

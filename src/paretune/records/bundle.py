@@ -1,6 +1,6 @@
 """Typed records of a bundle: what an adapter is, the evidence for it, and the checks that it passed.
 
-Not here: reading, checking or making a bundle (`serve/bundle.py`, `study/export.py`). Its identity is the SHA-256
+Not here: reading, checking or making a bundle (`serve/bundle.py`, `export/export.py`). Its identity is the SHA-256
 of its manifest, which holds the hash of every other file.
 
     Manifest.model_validate_json(Path("bundle/manifest.json").read_text()).digest

@@ -14,7 +14,7 @@ from pathlib import Path
 from paretune.core.errors import RecordError, said
 from paretune.records.store import StudyFolder
 
-STUDY_FILES = ("study.json", "explore.json", "examples.json")
+STUDY_FILES = ("study.json", "explore.json", "examples.json", "inference.json")
 RUN_FILES = ("spec.json", "status", "provenance.json", "measurements.json", "predictions.parquet", "events.jsonl")
 
 
