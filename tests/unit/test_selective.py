@@ -12,6 +12,7 @@ from paretune.stats.selective import (
     LOWEST_TEMPERATURE,
     at_threshold,
     confidences,
+    expected_risk,
     fit_temperature,
     fit_threshold,
     probabilities,
@@ -28,7 +29,16 @@ def made_up(rows: int, sharpness: float, seed: int = 0) -> tuple[np.ndarray, np.
 
 
 def log_loss(logits_nc: np.ndarray, targets_n: np.ndarray, temperature: float) -> float:
-    return float(-np.log(probabilities(logits_nc, temperature)[np.arange(len(targets_n)), targets_n]).mean())
+    """Against Platt's targets: the true class (n + 1) / (n + 2), the others the rest in equal shares."""
+    rows, classes = logits_nc.shape
+    wanted_nc = np.full((rows, classes), 1 / (rows + 2) / (classes - 1))
+    wanted_nc[np.arange(rows), targets_n] = (rows + 1) / (rows + 2)
+    return float(-(wanted_nc * np.log(probabilities(logits_nc, temperature))).sum(axis=1).mean())
+
+
+def sure(confidence_n: np.ndarray) -> np.ndarray:
+    """The same order with so little doubt that only wrong answers count as risk."""
+    return 1 - (1 - confidence_n) * 1e-6
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 2.5])
@@ -42,10 +52,11 @@ def test_temperature_is_the_best_of_a_fine_grid(sharpness: float) -> None:
 
 
 def test_temperature_has_bounds() -> None:
-    """Always right: as sharp as allowed. Worse than chance: as flat as allowed."""
+    """Always right: no surer than n right answers allow. Tiny logits: as sharp as may be. Worse than chance: as flat."""
     logits_nc = np.eye(3)[[0, 1, 2, 0, 1, 2]]
     targets_n = np.array([0, 1, 2, 0, 1, 2])
-    assert fit_temperature(logits_nc, targets_n) == LOWEST_TEMPERATURE
+    assert confidences(logits_nc, fit_temperature(logits_nc, targets_n)) == pytest.approx(7 / 8)
+    assert fit_temperature(logits_nc / 1000, targets_n) == LOWEST_TEMPERATURE
     assert fit_temperature(logits_nc, (targets_n + 1) % 3) == HIGHEST_TEMPERATURE
     with pytest.raises(ValueError, match=r"\(n, c\)"):
         fit_temperature(logits_nc, targets_n[:2])
@@ -59,18 +70,28 @@ def test_confidence_is_the_largest_probability_and_survives_large_logits() -> No
 
 def test_threshold_by_hand() -> None:
     """Five texts, the second surest wrong: at 30 % risk four are answered, at 0 only one, halfway to the next."""
-    confidence_n = np.array([0.5, 0.9, 0.8, 0.7, 0.6])
+    confidence_n = sure(np.array([0.5, 0.9, 0.8, 0.7, 0.6]))
     correct_n = np.array([False, True, False, True, True])
     found = fit_threshold(confidence_n, correct_n, 0.30)
-    assert (found.value, found.coverage, found.risk, found.reachable) == (pytest.approx(0.55), 0.8, 0.25, True)
-    strict = fit_threshold(confidence_n, correct_n, 0.0)
-    assert (strict.value, strict.coverage, strict.risk) == (pytest.approx(0.85), 0.2, 0.0)
+    halfway = (confidence_n[4] + confidence_n[0]) / 2
+    assert (found.value, found.coverage, found.risk, found.reachable) == (pytest.approx(halfway), 0.8, 0.25, True)
+    strict = fit_threshold(confidence_n, correct_n, 1e-6)
+    assert (strict.coverage, strict.risk) == (0.2, 0.0)
     assert fit_threshold(confidence_n, correct_n, 0.4).value == 0.0
+
+
+def test_doubt_counts_where_nothing_is_wrong() -> None:
+    """All right, mean doubt 0.2: for a risk of 0.1 only the surer ones are answered, whose mean doubt is 0.1."""
+    confidence_n, correct_n = np.array([0.95, 0.85, 0.7, 0.7]), np.full(4, True)
+    assert expected_risk(confidence_n, correct_n) == pytest.approx(0.2)
+    assert expected_risk(confidence_n, np.array([True, True, False, False])) == 0.5
+    found = fit_threshold(confidence_n, correct_n, 0.1 + 1e-9)
+    assert (found.coverage, found.risk, found.reachable) == (0.5, 0.0, True)
 
 
 def test_a_target_out_of_reach_takes_the_least_risk() -> None:
     """The surest text is wrong, so no threshold has risk 0: the least risk is said and marked."""
-    found = fit_threshold(np.array([0.9, 0.8, 0.7]), np.array([False, True, False]), 0.0)
+    found = fit_threshold(sure(np.array([0.9, 0.8, 0.7])), np.array([False, True, False]), 0.0)
     assert (found.reachable, found.risk, found.coverage) == (False, 0.5, pytest.approx(2 / 3))
 
 
@@ -84,7 +105,7 @@ def test_equal_confidences_are_answered_together() -> None:
 def test_the_threshold_is_what_a_search_finds(seed: int) -> None:
     """On random data no other threshold within the target answers more, and the one found holds on its own data."""
     rng = np.random.default_rng(seed)
-    confidence_n, correct_n = rng.random(60).round(2), rng.random(60) < 0.7
+    confidence_n, correct_n = sure(rng.random(60).round(2)), rng.random(60) < 0.7
     target = float(rng.choice([0.05, 0.15, 0.25]))
     found = fit_threshold(confidence_n, correct_n, target)
     own = at_threshold(confidence_n, correct_n, found.value)

@@ -27,7 +27,7 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
     "en": {
         "what": "What it is",
         "intro": (
-            "A text classifier with {classes} classes: `{base}` adapted by `{kind}` ({settings}) in the study "
+            "A text classifier with {classes} classes: `{base}` adapted by `{kind}`{settings} in the study "
             "`{study}`, seed {seed}. Classes: {labels}."
         ),
         "why": "Why this one",
@@ -71,7 +71,7 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
     "ru": {
         "what": "Что это",
         "intro": (
-            "Классификатор текстов, классов: {classes}. Модель `{base}`, дообученная методом `{kind}` ({settings}) в "
+            "Классификатор текстов, классов: {classes}. Модель `{base}`, дообученная методом `{kind}`{settings} в "
             "исследовании `{study}`, повтор {seed}. Классы: {labels}."
         ),
         "why": "Почему выбран он",
@@ -170,12 +170,12 @@ def _front_matter(facts: CardFacts) -> str:
 
 def _sections(facts: CardFacts, words: Words) -> list[str]:
     texts = _TEXTS[words.lang]
-    settings = ", ".join(f"{name} = {value}" for name, value in facts.settings.items()) or "—"
+    settings = ", ".join(f"{name} = {value}" for name, value in facts.settings.items() if value is not None)
     intro = texts["intro"].format(
         classes=words.count(len(facts.labels)),
         base=facts.loading.base,
         kind=facts.kind,
-        settings=settings,
+        settings=f" ({settings})" if settings else "",
         study=facts.study,
         seed=facts.seed,
         labels=", ".join(f"`{label}`" for label in facts.labels),

@@ -22,7 +22,14 @@ from paretune.records.store import RunFolder
 from paretune.report.facts import StudyFacts
 from paretune.stats.intervals import t_interval
 from paretune.stats.metrics import METRICS, score
-from paretune.stats.selective import at_threshold, confidences, fit_temperature, fit_threshold, risk_coverage
+from paretune.stats.selective import (
+    at_threshold,
+    confidences,
+    expected_risk,
+    fit_temperature,
+    fit_threshold,
+    risk_coverage,
+)
 
 LEVEL = 0.95
 
@@ -124,16 +131,17 @@ def abstention_of(
 ) -> Abstention:
     """Temperature and threshold from validation logits, and what they do on test logits.
 
-    `target_risk` is the share of wrong answers among those given; by default half of the validation error.
+    `target_risk` is the share of wrong answers among those given; by default half of the validation's expected risk.
     """
     truth_n, test_truth_n = np.asarray(validation_labels), np.asarray(test_labels)
     correct_n = validation_nc.argmax(axis=1) == truth_n
-    target = float((~correct_n).mean()) / 2 if target_risk is None else target_risk
     temperature = fit_temperature(validation_nc, truth_n)
-    threshold = fit_threshold(confidences(validation_nc, temperature), correct_n, target)
+    sure_n = confidences(validation_nc, temperature)
+    target = expected_risk(sure_n, correct_n) / 2 if target_risk is None else target_risk
+    threshold = fit_threshold(sure_n, correct_n, target)
     test_correct_n = test_nc.argmax(axis=1) == test_truth_n
-    sure_n = confidences(test_nc, temperature)
-    reached = at_threshold(sure_n, test_correct_n, threshold.value)
+    test_sure_n = confidences(test_nc, temperature)
+    reached = at_threshold(test_sure_n, test_correct_n, threshold.value)
     return Abstention(
         temperature=temperature,
         threshold=threshold.value,
@@ -144,6 +152,6 @@ def abstention_of(
         test_risk=reached.risk,
         curve=[
             RiskPoint(threshold=one.threshold, coverage=one.coverage, risk=one.risk)
-            for one in risk_coverage(sure_n, test_correct_n)
+            for one in risk_coverage(test_sure_n, test_correct_n)
         ],
     )

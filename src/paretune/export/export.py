@@ -81,7 +81,7 @@ def export(
 ) -> Exported:
     """Export a RUN folder, or with `best` the run that a STUDY's statistics support within the budget.
 
-    `target_risk` is what the abstention threshold is fitted for (half the validation error by default). With
+    `target_risk` is what the abstention threshold is fitted for (half the validation's expected risk by default). With
     `inference`, what answering costs is measured for the study's methods and kept in its folder.
 
     Raises:

@@ -9,7 +9,9 @@ Each method is measured in a process of its own, with the weights of its best se
 from __future__ import annotations
 
 import copy
+import ctypes
 import gc
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -106,6 +108,14 @@ def measure_run(run: Path) -> tuple[InferenceCost, int]:
     return cost, torch.get_num_threads()
 
 
+def _settled_bytes() -> int:
+    """Resident memory after what is free went back to the system: freed heap would hide what comes next."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)  # glibc
+    return resident_bytes()
+
+
 def _copied(update: LowRank | torch.Tensor) -> LowRank | torch.Tensor:
     if isinstance(update, LowRank):
         return LowRank(update.a_ri.detach().clone(), update.b_or.detach().clone())
@@ -130,7 +140,7 @@ def _latency(setting: Setting, model: EncoderClassifier, texts: Sequence[str]) -
 def _memory(model: EncoderClassifier, delta: Delta, imports_bytes: int) -> list[AdapterMemory]:
     """Resident memory with 1, 4, 16 adapters beside one base (this model), and with as many models of their own."""
     one_adapter, one_model = _bytes(delta), _parameters_bytes(model)
-    with_one = max(0, resident_bytes() - imports_bytes)
+    with_one = max(0, _settled_bytes() - imports_bytes)
     over_one_base = _grown(with_one, one_adapter, lambda: {name: _copied(one) for name, one in delta.items()})
     # A model beside others takes its parameters once more; what one takes beyond them (buffers, tokenizer) is shared.
     whole = _grown(max(0, with_one - one_adapter), one_model, lambda: copy.deepcopy(model))
@@ -143,7 +153,7 @@ def _memory(model: EncoderClassifier, delta: Delta, imports_bytes: int) -> list[
 def _grown(with_one: int, each: int, make: Callable[[], object]) -> dict[int, Graded]:
     """Memory with so many of a thing, the first of which is there; computed where the machine has not enough."""
     found = {1: Graded(value=float(with_one), grade="sampled")}
-    before = resident_bytes()
+    before = _settled_bytes()
     kept: list[object] = []
     for count in COUNTS[1:]:
         room = MOST_OF_MEMORY * min(psutil.virtual_memory().available, memory_limit_bytes() - resident_bytes())
@@ -151,7 +161,7 @@ def _grown(with_one: int, each: int, make: Callable[[], object]) -> dict[int, Gr
             found[count] = Graded(value=float(with_one + (count - 1) * each), grade="estimated")
             continue
         kept += [make() for _ in range(count - 1 - len(kept))]
-        found[count] = Graded(value=float(with_one + max(0, resident_bytes() - before)), grade="sampled")
+        found[count] = Graded(value=float(with_one + max(0, _settled_bytes() - before)), grade="sampled")
     kept.clear()
     gc.collect()
     return found

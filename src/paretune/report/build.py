@@ -23,6 +23,7 @@ from paretune.report.exploration_sheets import exploration_notes, overview_sheet
 from paretune.report.facts import StudyFacts, gather
 from paretune.report.figures import difference_figure, quality_figure
 from paretune.report.front import front_figures, front_note
+from paretune.report.inference_sheets import inference_sheets
 from paretune.report.latency import latency_figure
 from paretune.report.page import Card, Page, Section, rendered
 from paretune.report.tables import MethodRow, metric_name, rows_of
@@ -104,6 +105,7 @@ def _costs(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
         sheets=(
             cost_sheets.resources_sheet(rows, words),
             *([cost_sheets.latency_sheet(rows, words)] if latency else []),
+            *(inference_sheets(facts.inference, words) if facts.inference else []),
         ),
     )
 

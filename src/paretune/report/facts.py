@@ -28,6 +28,7 @@ from paretune.records.schema import (
     Selection,
     StudyRecord,
 )
+from paretune.records.serving import INFERENCE_FILE, Inference
 from paretune.records.store import RunFolder, StudyFolder, read_record
 from paretune.stats.compare import Comparison, compare
 from paretune.stats.intervals import Interval, t_interval
@@ -131,6 +132,7 @@ class StudyFacts:
     exploration: Exploration | None
     examples: list[ExampleText]
     methods: list[MethodFacts]
+    inference: Inference | None = None
 
     @cached_property
     def by_label(self) -> dict[str, MethodFacts]:
@@ -238,7 +240,9 @@ def gather(folder: StudyFolder) -> StudyFacts:
             _add(method, run, spec)
     explored = folder.path / "explore.json"
     exploration = read_record(explored, Exploration) if explored.exists() else None
-    facts = StudyFacts(study, exploration, folder.examples(), list(methods.values()))
+    served = folder.path / INFERENCE_FILE
+    inference = read_record(served, Inference) if served.exists() else None
+    facts = StudyFacts(study, exploration, folder.examples(), list(methods.values()), inference)
     _check_aligned(facts)
     return facts
 

@@ -56,10 +56,11 @@ def confidences(logits_nc: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def fit_temperature(logits_nc: np.ndarray, targets_n: np.ndarray) -> float:
-    """The temperature of least log-loss within 0.05 … 20.
+    """The temperature of least log-loss within 0.05 … 20, against targets that leave room for doubt.
 
-    Log-loss is convex in β = 1 / temperature (a log-sum-exp less a linear term), so its slope changes sign once and is
-    halved to. Where all examples are right it falls for ever with β: the answer is then the lower bound.
+    As in Platt 1999, the true class is wanted with (n + 1) / (n + 2) and the others share the rest: a model that is
+    right on all n examples is not made infinitely sure by it. Log-loss is convex in β = 1 / temperature (a log-sum-exp
+    less a linear term), so its slope changes sign once and is halved to.
 
     Raises:
         ValueError: no examples, or other shapes than (n, c) and (n,).
@@ -68,10 +69,13 @@ def fit_temperature(logits_nc: np.ndarray, targets_n: np.ndarray) -> float:
     targets_n = np.asarray(targets_n, dtype=int)
     if logits_nc.ndim != 2 or targets_n.shape != logits_nc.shape[:1] or not len(targets_n):
         raise ValueError(f"logits {logits_nc.shape} and targets {targets_n.shape} given; (n, c) and (n,) are needed")
-    of_label_n = logits_nc[np.arange(len(targets_n)), targets_n]
+    rows, classes = logits_nc.shape
+    of_label_n = logits_nc[np.arange(rows), targets_n]
+    of_others_n = (logits_nc.sum(axis=1) - of_label_n) / max(1, classes - 1)
+    wanted_n = ((rows + 1) * of_label_n + of_others_n) / (rows + 2)
 
     def slope(beta: float) -> float:
-        return float(((probabilities(logits_nc, 1 / beta) * logits_nc).sum(axis=1) - of_label_n).mean())
+        return float(((probabilities(logits_nc, 1 / beta) * logits_nc).sum(axis=1) - wanted_n).mean())
 
     low, high = 1 / HIGHEST_TEMPERATURE, 1 / LOWEST_TEMPERATURE
     if slope(low) >= 0:
@@ -82,6 +86,11 @@ def fit_temperature(logits_nc: np.ndarray, targets_n: np.ndarray) -> float:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return 1 / math.sqrt(low * high)
+
+
+def expected_risk(confidence_n: np.ndarray, correct_n: np.ndarray) -> float:
+    """Risk of answering everything: the share wrong, or the mean doubt (1 − confidence) where that is larger."""
+    return float(max((~np.asarray(correct_n, dtype=bool)).mean(), (1 - np.asarray(confidence_n, dtype=float)).mean()))
 
 
 def _steps(confidence_n: np.ndarray, correct_n: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -97,11 +106,13 @@ def _steps(confidence_n: np.ndarray, correct_n: np.ndarray) -> tuple[np.ndarray,
 
 
 def fit_threshold(confidence_n: np.ndarray, correct_n: np.ndarray, target_risk: float) -> Threshold:
-    """The threshold that answers most while the share wrong of what is answered is at most `target_risk`.
+    """The threshold that answers most while the risk of what is answered is at most `target_risk`.
 
-    It lies halfway between the least confidence that is answered and the next lower one, so that a rounding of the
-    confidence changes no answer; 0 where everything is answered. Where no threshold has that risk, the one of least
-    risk is taken, of these the one that answers most.
+    The risk is the larger of two: the share wrong, which is coarse on few examples and says nothing where none is
+    wrong, and the mean doubt (1 − confidence), which is as good as the calibration. The threshold lies halfway between
+    the least confidence that is answered and the next lower one, so that a rounding of the confidence changes no
+    answer; it is 0 where everything is answered. Where no threshold has that risk, the one of least risk is taken, of
+    these the one that answers most.
 
     Raises:
         ValueError: no examples, unequal numbers, or a target outside 0..1.
@@ -109,9 +120,12 @@ def fit_threshold(confidence_n: np.ndarray, correct_n: np.ndarray, target_risk: 
     if not 0 <= target_risk <= 1:
         raise ValueError(f"target risk {target_risk} given; it is a share, 0..1")
     value_k, coverage_k, risk_k = _steps(confidence_n, correct_n)
-    good_k = np.flatnonzero(risk_k <= target_risk)
+    doubt_n = np.cumsum(1 - np.sort(np.asarray(confidence_n, dtype=float))[::-1])
+    answered_k = np.rint(coverage_k * len(doubt_n)).astype(int)
+    counted_k = np.maximum(risk_k, doubt_n[answered_k - 1] / answered_k)
+    good_k = np.flatnonzero(counted_k <= target_risk)
     reachable = bool(len(good_k))
-    place = int(good_k[-1]) if reachable else int(np.flatnonzero(risk_k == risk_k.min())[-1])
+    place = int(good_k[-1]) if reachable else int(np.flatnonzero(counted_k == counted_k.min())[-1])
     value = float((value_k[place] + value_k[place + 1]) / 2) if place + 1 < len(value_k) else 0.0
     return Threshold(value, float(coverage_k[place]), float(risk_k[place]), reachable)
 
