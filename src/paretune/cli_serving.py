@@ -69,7 +69,8 @@ def export(
 
 def serve(
     bundles: Annotated[
-        list[str] | None, typer.Argument(help="Bundles as FOLDER or NAME=FOLDER; more may lie in the store.")
+        list[str] | None,
+        typer.Argument(help="Bundles as FOLDER or NAME=FOLDER, or a folder of them; more may lie in the store."),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on; a public one needs keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
@@ -81,6 +82,9 @@ def serve(
     precision: Annotated[
         Literal["auto", "bf16", "fp32"], typer.Option("--precision", help="Number format of the encoder.")
     ] = "auto",
+    base: Annotated[
+        str | None, typer.Option("--base", help="Base model to start with where there is no bundle yet.")
+    ] = None,
 ) -> None:
     """Serve bundles: an API with /docs, a web page, metrics. SIGTERM answers what was accepted and exits 0."""
     import logging
@@ -91,7 +95,7 @@ def serve(
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
-    options = ServerOptions(store, host, port, api_keys, slots, precision)
+    options = ServerOptions(store, host, port, api_keys, slots, precision, base=base)
     code = run_server([named(one) for one in bundles or []], options, lambda line: print(line, flush=True))
     raise typer.Exit(code)
 

@@ -52,7 +52,7 @@ def test_temperature_is_the_best_of_a_fine_grid(sharpness: float) -> None:
 
 
 def test_temperature_has_bounds() -> None:
-    """Always right: no surer than n right answers allow. Tiny logits: as sharp as may be. Worse than chance: as flat."""
+    """All right: as sure as n right answers allow. Tiny logits: as sharp as may be. Worse than chance: as flat."""
     logits_nc = np.eye(3)[[0, 1, 2, 0, 1, 2]]
     targets_n = np.array([0, 1, 2, 0, 1, 2])
     assert confidences(logits_nc, fit_temperature(logits_nc, targets_n)) == pytest.approx(7 / 8)

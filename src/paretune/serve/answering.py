@@ -1,0 +1,240 @@
+"""From texts with names of adapters to answers: who answers, how many tokens, room in the queue, the wait.
+
+Not here: the shape of HTTP bodies (`routes_classify.py`), the queue (`scheduler.py`). A request is refused as early as
+can be: by name, by tokens, by quota, by the queue's bounds. While it waits its adapters are leased; a client that goes
+away takes its texts out of the queue.
+
+    answered = await answering.answers(request, [Wanted("a text", "emotions")], truncate=True)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from paretune.core.errors import DataError, ParetuneError, UnknownNameError
+from paretune.serve.bundle import Bundle
+from paretune.serve.engine import Engine, Outcome, Row
+from paretune.serve.gate import ClientGoneError
+from paretune.serve.keys import ApiKey
+from paretune.serve.limits import TokenBucket
+from paretune.serve.metrics import Metrics
+from paretune.serve.names import is_digest
+from paretune.serve.refusals import Refused
+from paretune.serve.registry import NoAdapterError, Registry
+from paretune.serve.resident import Answer
+from paretune.serve.scheduler import Draining, EngineDied, Overloaded, Scheduler
+from paretune.serve.tokens import Tokens
+from paretune.serve.visit import Visit, visit_of
+
+MAX_UNDER_WAY = 512  # requests between their admission here and their answer, tokenizing ones included
+DRAINING_RETRY_SECONDS = 5.0
+CAUTION = 0.7  # of the tokens that are expected; only what is surely too much is refused before it is counted
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A text, and the name or digest that shall answer it."""
+
+    text: str
+    adapter: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A text with all that belongs to its answer."""
+
+    wanted: Wanted
+    bundle: Bundle
+    tokens: Tokens
+    outcome: Outcome
+
+    @property
+    def answer(self) -> Answer:
+        """The answer; where there is none the whole request is refused."""
+        if isinstance(self.outcome, Answer):
+            return self.outcome
+        raise Refused(500, "backend", "an adapter gave no answer to one of the texts")
+
+
+class Answering:
+    """The way of a request to its answers."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        scheduler: Scheduler,
+        engine: Engine,
+        metrics: Metrics,
+        default_adapter: str | None,
+        seconds: float,
+    ) -> None:
+        self._registry, self._scheduler, self._engine, self._metrics = registry, scheduler, engine, metrics
+        self._default = default_adapter
+        self._seconds = seconds
+        self._tokens_per_character = 0.0  # of late; 0 before the first request
+        self._pool = ThreadPoolExecutor(1, "tokenizer")
+        self._buckets: dict[str, TokenBucket] = {}
+        self._under_way = 0
+
+    def adapter_for(self, visit: Visit, *names: str | None) -> str:
+        """The first name that is given, or the server's default.
+
+        Raises:
+            Refused: 422 where none is given and there is no default, 404 where this key may not use it.
+        """
+        name = next((one for one in names if one is not None), None) or self._default_name()
+        if not self.may_use(visit.key, name):
+            raise no_adapter()
+        return name
+
+    def _default_name(self) -> str:
+        if self._default is not None:
+            return self._default
+        there = self._registry.aliases.names()
+        if len(there) != 1:
+            raise Refused(422, "validation", "adapter: give the name of one, see /v1/models")
+        return there[0]
+
+    def may_use(self, key: ApiKey | None, name: str) -> bool:
+        """Whether a key may use a name, or the digest behind one of its names."""
+        if key is None or key.adapters is None:
+            return True
+        return any(key.may_use(one) for one in (self._registry.aliases.names_of(name) if is_digest(name) else [name]))
+
+    async def answers(
+        self, request: Request, wanted: Sequence[Wanted], truncate: bool, too_long: int = 422
+    ) -> list[Answered]:
+        """One outcome for each, in their order.
+
+        Raises:
+            Refused: 404 no such adapter, 422 (`too_long`) too many tokens, 429 quota or queue, 503 not working.
+            ClientGoneError: nobody waits for it any more.
+        """
+        visit = visit_of(request)
+        visit.items = len(wanted)
+        if self._under_way >= MAX_UNDER_WAY:
+            raise Refused(429, "overloaded", "the server is overloaded", 1.0)
+        self._under_way += 1
+        try:
+            with self._registry.lease([(one.adapter, one.text) for one in wanted]) as bundles:
+                self._check_room(wanted, bundles)
+                tokens = await asyncio.get_running_loop().run_in_executor(self._pool, self._encoded, bundles, wanted)
+                _check_length(bundles, tokens, truncate, too_long)
+                visit.tokens = sum(len(one.input_ids) for one in tokens)
+                self._learn(wanted, tokens)
+                self._pay(visit)
+                rows = [Row(bundle.digest, one.input_ids) for bundle, one in zip(bundles, tokens, strict=True)]
+                outcomes = await self._waited(request, self._submitted(rows))
+        except NoAdapterError:
+            raise no_adapter() from None
+        finally:
+            self._under_way -= 1
+        found = [Answered(*one) for one in zip(wanted, bundles, tokens, outcomes, strict=True)]
+        self._count(found)
+        return found
+
+    def _check_room(self, wanted: Sequence[Wanted], bundles: Sequence[Bundle]) -> None:
+        """Refuse what the queue would refuse anyway before its texts are tokenized, which an overload makes dear."""
+        stats = self._scheduler.stats()
+        expected = sum(
+            min(self._tokens_per_character * len(one.text), bundle.manifest.max_tokens)
+            for one, bundle in zip(wanted, bundles, strict=True)
+        )
+        if stats.queued_tokens + CAUTION * expected > self._scheduler.max_tokens:
+            wait = stats.queued_tokens / max(stats.tokens_per_second, 1.0)
+            raise Refused(429, "overloaded", "the queue is full", wait)
+
+    def _learn(self, wanted: Sequence[Wanted], tokens: Sequence[Tokens]) -> None:
+        ratio = sum(one.length for one in tokens) / sum(len(one.text) for one in wanted)
+        self._tokens_per_character += (ratio - self._tokens_per_character) * (
+            0.1 if self._tokens_per_character else 1.0
+        )
+
+    def _encoded(self, bundles: Sequence[Bundle], wanted: Sequence[Wanted]) -> list[Tokens]:
+        """Tokens of each text, one call an adapter."""
+        places: dict[str, list[int]] = {}
+        for place, bundle in enumerate(bundles):
+            places.setdefault(bundle.digest, []).append(place)
+        found: dict[int, Tokens] = {}
+        try:
+            for digest, own in places.items():
+                found.update(zip(own, self._engine.encode(digest, [wanted[one].text for one in own]), strict=True))
+        except DataError:
+            raise Refused(422, "tokenizer", "a text is not valid Unicode") from None
+        return [found[place] for place in range(len(wanted))]
+
+    def _pay(self, visit: Visit) -> None:
+        if visit.key is None or visit.key.tokens_per_minute is None:
+            return
+        bucket = self._buckets.setdefault(visit.key.name, TokenBucket(visit.key.tokens_per_minute))
+        if wait := bucket.take(visit.tokens):
+            raise Refused(429, "overloaded", "this key's tokens of a minute are used up", wait)
+
+    def _submitted(self, rows: Sequence[Row]) -> Future[list[Outcome]]:
+        try:
+            return self._scheduler.submit(rows)
+        except Overloaded as error:
+            raise Refused(429, "overloaded", "the queue is full", error.retry_after_seconds) from None
+        except EngineDied:
+            raise Refused(503, "backend", "the engine has stopped", DRAINING_RETRY_SECONDS) from None
+        except Draining:
+            raise Refused(503, "draining", "the server is stopping", DRAINING_RETRY_SECONDS) from None
+        except UnknownNameError:
+            raise no_adapter() from None
+
+    async def _waited(self, request: Request, future: Future[list[Outcome]]) -> list[Outcome]:
+        waiting = asyncio.wrap_future(future)
+        gone = asyncio.create_task(_gone(request))
+        try:
+            done, _ = await asyncio.wait({waiting, gone}, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
+            if waiting in done:
+                return waiting.result()
+            if gone in done:
+                raise ClientGoneError
+            raise Refused(503, "backend", "no answer in time", DRAINING_RETRY_SECONDS)
+        except Draining:
+            raise Refused(503, "draining", "the server is stopping", DRAINING_RETRY_SECONDS) from None
+        except TimeoutError:
+            raise Refused(503, "backend", "no answer in time", DRAINING_RETRY_SECONDS) from None
+        except ParetuneError:
+            raise Refused(500, "backend", "the texts could not be answered") from None
+        finally:
+            gone.cancel()
+            waiting.cancel()  # takes rows that still wait out of the queue
+
+    def _count(self, found: Sequence[Answered]) -> None:
+        for one in found:
+            if isinstance(one.outcome, Answer):
+                tokens = len(one.tokens.input_ids)
+                self._metrics.answered(one.bundle.digest, tokens, one.outcome.abstain, one.outcome.queue_seconds)
+            else:
+                self._metrics.failed(one.bundle.digest)
+
+    def close(self) -> None:
+        """Stop the tokenizer's thread."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def no_adapter() -> Refused:
+    """One answer for a name that is unknown, not ready, or not this key's: a key learns no other key's names."""
+    return Refused(404, "not_found", "no such adapter")
+
+
+def _check_length(bundles: Sequence[Bundle], tokens: Sequence[Tokens], truncate: bool, status: int) -> None:
+    if truncate:
+        return
+    for place, (bundle, one) in enumerate(zip(bundles, tokens, strict=True)):
+        if one.truncated:
+            most = bundle.manifest.max_tokens
+            raise Refused(status, "validation", f"inputs.{place} has {one.length} tokens, its adapter takes {most}")
+
+
+async def _gone(request: Request) -> None:
+    """Returns when the client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,118 @@
+"""What lies in a slot: the tensors of one bundle, in the engine's number formats, and how they answer.
+
+Not here: reading files (`bundle.py`), slots (`pool.py`). Axes: r texts, h hidden, c classes.
+
+    resident = fitted(base, bundle, tensors); answers = resident.answers(features_rh, batch=("9f86…",))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from paretune.core.config import validated
+from paretune.core.errors import BundleError, RunError, said
+from paretune.kernels.low_rank import LowRank
+from paretune.methods.method import Delta
+from paretune.models.loading import ModelSpec
+from paretune.records.bundle import Goldens, Manifest
+from paretune.serve.base import BaseModel
+
+Tensors = tuple[Delta, Tensor, Tensor]  # low-rank updates and replaced parameters, head weight (c, h), head bias (c)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One text's answer. `probabilities` are a plain softmax of `logits`, in the order of the bundle's labels.
+
+    `confidence` is calibrated: the largest probability after dividing by the bundle's temperature; below the bundle's
+    threshold `abstain` is true. `batch` names the adapters whose texts were in the same pass.
+    """
+
+    digest: str
+    probabilities: tuple[float, ...]
+    confidence: float
+    abstain: bool
+    logits: tuple[float, ...] = ()
+    queue_seconds: float = 0.0
+    batch: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resident:
+    """One bundle's tensors; `replaced` is empty unless its form is "model"."""
+
+    digest: str
+    manifest: Manifest
+    goldens: Goldens
+    spec: ModelSpec
+    updates: dict[str, LowRank]
+    replaced: dict[str, Tensor]
+    head_ch: Tensor
+    head_bias_c: Tensor
+
+    @property
+    def shared(self) -> bool:
+        """Whether its texts may lie in one pass with those of others."""
+        return not self.replaced
+
+    def pooled(self, hidden_nh: Tensor) -> Tensor:
+        """Features (h) of one text from its tokens."""
+        return hidden_nh[0] if self.spec.pooling == "cls" else hidden_nh.mean(0)
+
+    def answers(self, features_rh: Tensor, batch: tuple[str, ...]) -> list[Answer | Exception]:
+        """One answer for each text; a text whose numbers are not finite gets an error instead of a random label."""
+        abstention = self.manifest.abstention
+        logits_rc = functional.linear(features_rh, self.head_ch, self.head_bias_c)
+        probabilities_rc = logits_rc.softmax(-1)
+        confidence_r = (logits_rc / abstention.temperature).softmax(-1).amax(-1)
+        finite_r = torch.isfinite(probabilities_rc).all(-1) & torch.isfinite(confidence_r)
+        found: list[Answer | Exception] = []
+        for logits, probabilities, confidence, finite in zip(
+            logits_rc.tolist(), probabilities_rc.tolist(), confidence_r.tolist(), finite_r.tolist(), strict=True
+        ):
+            if finite:
+                abstain = confidence < abstention.threshold
+                found.append(Answer(self.digest, tuple(probabilities), confidence, abstain, tuple(logits), batch=batch))
+            else:
+                given = f"{self.manifest.name}: the answer holds NaN or infinity"
+                found.append(RunError(said(given, "finite numbers", do="load another version of the adapter")))
+        return found
+
+
+def fitted(base: BaseModel, digest: str, manifest: Manifest, goldens: Goldens, tensors: Tensors) -> Resident:
+    """Check a bundle against the base model, and bring its tensors into the engine's number formats.
+
+    Raises:
+        BundleError: made for another base, or tensors whose names, shapes or number do not fit.
+    """
+    name = manifest.name
+    if manifest.base_digest != base.digest:
+        given = f"{name} was made for base model {manifest.base_digest[:12]}…"
+        raise BundleError(said(given, f"{base.digest[:12]}…, the one that is served"))
+    if not 1 <= manifest.max_tokens <= base.max_tokens:
+        raise BundleError(said(f"{name}: max_tokens = {manifest.max_tokens}", f"1 to {base.max_tokens}"))
+    delta, head_ch, head_bias_c = tensors
+    updates, replaced = base.fitted(delta, name)
+    form = "model" if replaced else "adapter"
+    if form != manifest.form:
+        raise BundleError(
+            said(f"{name}: form {manifest.form!r} with tensors of form {form!r}", "one and the same form")
+        )
+    classes = len(manifest.labels)
+    if tuple(head_ch.shape) != (classes, base.hidden_size) or tuple(head_bias_c.shape) != (classes,):
+        given = f"{name}: the head has shapes {tuple(head_ch.shape)} and {tuple(head_bias_c.shape)}"
+        raise BundleError(said(given, f"({classes}, {base.hidden_size}) and ({classes},)"))
+    return Resident(
+        digest=digest,
+        manifest=manifest,
+        goldens=goldens,
+        spec=validated(manifest.model, ModelSpec, f"{name}: model"),
+        updates=updates,
+        replaced=replaced,
+        head_ch=head_ch.detach().float().clone(),
+        head_bias_c=head_bias_c.detach().float().clone(),
+    )
