@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check fast lint docs clean
+.PHONY: demo test check fast lint docs container verify-container clean
 
 demo: $(VENV)/ready
 	$(BIN)/paretune study studies/demo.toml || test $$? -eq 3  # 3: done, and something stays undecided
@@ -26,6 +26,14 @@ lint: $(VENV)/ready
 
 docs: $(VENV)/ready
 	$(BIN)/python docs/generate.py
+
+# Builds the image and proves it: locked down, ready, healthy, stopped; says over which base image it stood.
+container: $(VENV)/ready
+	deploy/container.sh check
+
+# Runs the demo study in a container without a network and compares its predictions with runs/demo.
+verify-container: $(VENV)/ready
+	deploy/container.sh verify
 
 # torch first and by its exact version: any other spelling pulls gigabytes of CUDA.
 $(VENV)/ready: constraints.txt pyproject.toml

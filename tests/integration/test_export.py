@@ -393,6 +393,12 @@ def test_published_results_have_no_weights(study: StudyFolder, tmp_path: Path) -
         export(published, tmp_path / "b", best=True)
 
 
+def test_what_is_exported_may_be_read_by_another_user(study: StudyFolder, tmp_path: Path) -> None:
+    """A container reads a mounted bundle as a user of its own."""
+    exported = export(study.path, tmp_path / "bundle", best=True, inference=False)
+    assert {file.stat().st_mode & 0o777 for file in exported.path.iterdir()} == {0o644}
+
+
 def test_the_command_says_what_it_did(study: StudyFolder, tmp_path: Path) -> None:
     """Lines in either language, one JSON object, units read, a misspelt form answered with the nearest."""
     from paretune.export.export_command import export_command

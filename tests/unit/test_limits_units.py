@@ -67,7 +67,18 @@ def put_cgroup(folder: Path, monkeypatch: pytest.MonkeyPatch, cpu: str | None, m
     for name, text in (("cpu.max", cpu), ("memory.max", memory)):
         if text is not None:
             (folder / name).write_text(text)
+    put_groups(folder, monkeypatch, "0::/\n", {})
+
+
+def put_groups(folder: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str]) -> None:
+    """A tree as under /sys/fs/cgroup, and what /proc says of the own groups."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "own").write_text(own)
     monkeypatch.setattr(limits, "CGROUP", folder)
+    monkeypatch.setattr(limits, "OWN_CGROUPS", folder / "own")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +87,6 @@ def put_cgroup(folder: Path, monkeypatch: pytest.MonkeyPatch, cpu: str | None, m
 def test_cores_are_cut_by_the_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, wanted: int) -> None:
     """Whole cores of the quota, at least one, at most the affinity."""
     put_cgroup(tmp_path, monkeypatch, quota, None)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
     assert limits.usable_cores() == wanted
 
 
@@ -96,6 +106,82 @@ def test_memory_without_a_cap_is_the_machines(tmp_path: Path, monkeypatch: pytes
 def test_memory_is_cut_by_the_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cap below the machine's memory is the limit."""
     put_cgroup(tmp_path, monkeypatch, None, "1048576\n")
+    assert limits.memory_limit_bytes() == 2**20
+
+
+V1 = "4:memory:{0}\n3:cpuset:/\n2:cpu,cpuacct:{0}\n0::/\n"
+MIB = str(2**20)
+OPEN = "9223372036854771712\n"  # what v1 says where nothing is capped: more than any machine has
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "cores", "cap"),
+    [
+        # A container under v1: its own group is what it sees as the root, /proc names the path outside.
+        (
+            V1.format("/machine/abc"),
+            {"memory/memory.limit_in_bytes": MIB, "cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"},
+            2,
+            2**20,
+        ),
+        # A service of the host under v1: the cap is at its own group or above.
+        (
+            V1.format("/user/one"),
+            {
+                "memory/memory.limit_in_bytes": OPEN,
+                "memory/user/memory.limit_in_bytes": MIB,
+                "memory/user/one/memory.limit_in_bytes": OPEN,
+                "cpu/user/one/cpu.cfs_quota_us": "150000",
+                "cpu/user/one/cpu.cfs_period_us": "50000",
+                "memory/other/memory.limit_in_bytes": "1",
+                "cpu/other/cpu.cfs_quota_us": "1",
+                "cpu/other/cpu.cfs_period_us": "1",
+            },
+            3,
+            2**20,
+        ),
+        # v1 without any cap.
+        (
+            V1.format("/"),
+            {"memory/memory.limit_in_bytes": OPEN, "cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"},
+            8,
+            None,
+        ),
+        # v2 below the root, as under a user session.
+        (
+            "0::/user.slice/run-1.scope\n",
+            {
+                "user.slice/cpu.max": "400000 100000",
+                "user.slice/run-1.scope/cpu.max": "max 100000",
+                "user.slice/memory.max": "max",
+                "user.slice/run-1.scope/memory.max": MIB,
+            },
+            4,
+            2**20,
+        ),
+        # A group outside the one that is seen as the root.
+        ("0::/../other\n", {"../other/memory.max": "1"}, 8, None),
+        # No quota's period, and words where numbers are expected.
+        ("nonsense\n::\n", {"cpu/cpu.cfs_quota_us": "100000", "cpu.max": "a b", "memory.max": "-5"}, 8, None),
+        (V1.format("/"), {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "0"}, 8, None),
+    ],
+    ids=["container v1", "service v1", "open v1", "nested v2", "outside", "nonsense", "period of zero"],
+)
+def test_the_tightest_of_all_groups_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], cores: int, cap: int | None
+) -> None:
+    """Own group and those above it, v1 and v2; a neighbour's limits are not mine."""
+    folder = tmp_path / "cgroup"
+    folder.mkdir()
+    put_groups(folder, monkeypatch, own, files)
+    assert limits.usable_cores() == cores
+    assert limits.memory_limit_bytes() == (cap or psutil.virtual_memory().total)
+
+
+def test_without_a_word_of_proc_the_root_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where /proc/self/cgroup cannot be read the mount's root is still asked."""
+    put_groups(tmp_path, monkeypatch, "", {"memory.max": MIB})
+    monkeypatch.setattr(limits, "OWN_CGROUPS", tmp_path / "none")
     assert limits.memory_limit_bytes() == 2**20
 
 

@@ -154,6 +154,9 @@ def _part(out: Path) -> Generator[Path]:
 
 
 def _move(part: Path, out: Path) -> None:
+    for file in part.rglob("*"):
+        if file.is_file():
+            file.chmod(0o644)  # safetensors writes 0600, and a container reads as another user
     old = out.parent / f".{out.name}.old"
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():

@@ -2,7 +2,7 @@
 
 A bundle is a folder: `manifest.json` (whose hash is the bundle's identity and which holds the hash of every other
 file), `adapter.safetensors`, `head.safetensors`, `goldens.json`, `certificate.json`, `README.md`. Nothing else may lie
-in it. Not here: making one (`export/export.py`), whether it fits a base model and still answers as it did (`engine.py`).
+in it. Not here: making one (`export/`), whether it fits a base model and still answers as it did (`engine.py`).
 Axes: r rank, i input and o output features, c classes, h hidden.
 
     bundle = read_bundle(Path("bundles/r8-lora")); delta, head_ch, bias_c = read_tensors(bundle)

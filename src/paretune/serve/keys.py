@@ -81,6 +81,8 @@ def read_keys(path: Path) -> Keys:
     Raises:
         ConfigError: no such file, not of this shape, no key in it, or two of one name.
     """
+    if not path.exists():
+        raise ConfigError(said(f"no file {path}", "a file of API keys", do="`paretune keys` makes one"))
     keys = load_toml(path, KeyFile).keys
     if not keys:
         raise ConfigError(said(f"{path} has no key", "at least one [[keys]] table"))
