@@ -156,7 +156,32 @@ def bot(
     run_bot(BotSettings(api, read_key(key_file), token, telegram_api or TELEGRAM, state))
 
 
+def bench_serve(
+    adapters: Annotated[int, typer.Option("--adapters", min=2, help="Adapters in one batch, and slots.")] = 16,
+    model: Annotated[str, typer.Option("--model", help="Base model.")] = "asset:minilm-l6",
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="How long each load lasts.")] = 60.0,
+    json_line: JsonFlag = False,
+) -> None:
+    """Measure the service on this machine: ratios of engine, served path and peft, side by side."""
+    from rich.console import Console
+
+    from paretune.serve.bench_serve import BenchPlan
+    from paretune.serve.bench_serve import bench_serve as measure
+
+    notes = Console(stderr=True)
+    found = measure(
+        BenchPlan(model=model, adapters=adapters, seconds=seconds),
+        lambda text: notes.print(text, style="dim", highlight=False, markup=False),
+    )
+    for name, value in found.items():
+        print(f"{name:24} {value if isinstance(value, dict | None) else format(value, '.3g')}")
+    say_json(json_line, found)
+
+
 def add_to(app: typer.Typer) -> None:
     """Put these verbs into the command line."""
     for verb in (export, serve, keys, replay, bot):
         app.command()(verb)
+    bench = typer.Typer(no_args_is_help=True, help="Measure what this machine makes of it, as ratios.")
+    bench.command("serve")(bench_serve)
+    app.add_typer(bench, name="bench")

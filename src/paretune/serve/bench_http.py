@@ -26,6 +26,9 @@ import httpx2
 
 from paretune.core.config import JsonObject
 from paretune.core.errors import RunError, said
+from paretune.models.loading import ModelSpec
+from paretune.serve.bench import TEXTS_PER_REQUEST, Shop, answer_all, rows_over
+from paretune.serve.engine import Engine
 from paretune.serve.load import LoadPlan, LoadResult
 
 READY_SECONDS = 300.0
@@ -163,6 +166,17 @@ def capacity(server: Server, bodies: list[JsonObject], seconds: float) -> tuple[
     """Requests a second that a closed loop of some clients gets through, and the generator's share of a core."""
     result = fire(_plan(server, bodies, seconds, None, CLIENTS))
     return len(answered(result)) / result.wall_seconds, result.generator_cpu_share
+
+
+def engine_requests_per_second(shop: Shop, spec: ModelSpec, texts: Sequence[str], seconds: float) -> float:
+    """Requests a second when the engine is called directly, tokenizing included, in batches as the scheduler makes."""
+    engine = Engine(spec, slots=len(shop.digests), fetch=shop.fetch)
+    answer_all(engine, rows_over(engine, shop.digests, texts))
+    answered_texts, began = 0, time.perf_counter()
+    while (passed := time.perf_counter() - began) < seconds:
+        answer_all(engine, rows_over(engine, shop.digests, texts))
+        answered_texts += len(texts)
+    return answered_texts / TEXTS_PER_REQUEST / passed
 
 
 def unloaded_median_seconds(server: Server, bodies: list[JsonObject], seconds: float) -> float:
