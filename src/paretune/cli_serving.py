@@ -85,6 +85,7 @@ def serve(
     base: Annotated[
         str | None, typer.Option("--base", help="Base model to start with where there is no bundle yet.")
     ] = None,
+    json_line: JsonFlag = False,
 ) -> None:
     """Serve bundles: an API with /docs, a web page, metrics. SIGTERM answers what was accepted and exits 0."""
     import logging
@@ -97,6 +98,7 @@ def serve(
 
     options = ServerOptions(store, host, port, api_keys, slots, precision, base=base)
     code = run_server([named(one) for one in bundles or []], options, lambda line: print(line, flush=True))
+    say_json(json_line, {"exit_code": code})
     raise typer.Exit(code)
 
 
@@ -148,12 +150,14 @@ def bot(
     ] = None,
     telegram_api: Annotated[str | None, typer.Option("--telegram-api", help="Another server of the Bot API.")] = None,
     state: Annotated[Path | None, typer.Option("--state", help="File that keeps the chats' choices.")] = None,
+    json_line: JsonFlag = False,
 ) -> None:
     """Run the Telegram bot, a client of the service (extra `bot`)."""
     from paretune.serve.bot import TELEGRAM, BotSettings, read_key, read_token, run_bot
 
     token = read_token(token_file, os.environ)
     run_bot(BotSettings(api, read_key(key_file), token, telegram_api or TELEGRAM, state))
+    say_json(json_line, {"exit_code": 0})
 
 
 def bench_serve(
