@@ -26,6 +26,7 @@ from paretune.serve.registry import Registry
 from paretune.serve.scheduler import Scheduler
 from paretune.serve.shelf import Shelf
 
+TEXTS = ["loan rate credit of the bank", "goal match coach", "barrel crude refinery pipeline drill"]
 GOLDEN = {"inputs": ["loan rate credit", {"text": "goal match coach", "adapter": "news"}], "adapter": "news"}
 
 
@@ -114,3 +115,8 @@ def serving(
     finally:
         scheduler.close()
         registry.close()
+
+
+def post(service: Service, path: str, tree: Any, **more: Any) -> Any:
+    """Send JSON to a route."""
+    return service.client.post(path, json=tree, **more)

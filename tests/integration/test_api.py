@@ -4,39 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Service, digest_of, make, serving
-
-from paretune.serve.api import ServiceSettings
-
-TEXTS = ["loan rate credit of the bank", "goal match coach", "barrel crude refinery pipeline drill"]
-
-
-@pytest.fixture(scope="module")
-def bundles(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two adapters with different label sets, and one to be loaded later."""
-    folder = tmp_path_factory.mktemp("bundles")
-    return {
-        "news": make(tiny_model, folder / "news", seed=1),
-        "yesno": make(tiny_model, folder / "yesno", seed=2, labels=("no", "yes"), threshold=1.0),
-        "later": make(tiny_model, folder / "later", seed=3),
-    }
-
-
-@pytest.fixture(scope="module")
-def service(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Generator[Service]:
-    """An open service with two adapters."""
-    served = {name: bundles[name] for name in ("news", "yesno")}
-    with serving(tmp_path_factory.mktemp("home"), served, ServiceSettings(default_adapter="news")) as one:
-        yield one
-
-
-def post(service: Service, path: str, tree: Any, **more: Any) -> Any:
-    return service.client.post(path, json=tree, **more)
+from served import TEXTS, Service, digest_of, post, serving
 
 
 def test_classify_mixes_adapters_and_names_the_digests(service: Service, bundles: dict[str, Path]) -> None:
