@@ -31,7 +31,7 @@ from paretune.kernels.low_rank import LowRank
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import ModelSpec, load_encoder, load_tokenizer
 from paretune.repro.probe import numerics_fingerprint
-from paretune.serve.base import BaseModel
+from paretune.serve.base_model import BaseModel
 from paretune.serve.bundle import hexed
 from paretune.serve.engine import Row
 

@@ -25,7 +25,7 @@ from paretune.models.loading import ModelSpec
 from paretune.models.precision import Precision, chosen_precision
 from paretune.records.bundle import Manifest
 from paretune.repro.probe import numerics_fingerprint
-from paretune.serve.base import BaseModel, Replaced
+from paretune.serve.base_model import BaseModel, Replaced
 from paretune.serve.bundle import Bundle, read_tensors
 from paretune.serve.goldens import check_golden
 from paretune.serve.merging import Merging

@@ -2,7 +2,7 @@
 
 A pass reads an explicit plan that is taken away again when the pass ends; nothing is hooked (a leak that peft has:
 https://github.com/huggingface/peft/issues/3475). Joining maps of one input makes one large product and one small one
-per adapter out of three each. Not here: the encoder around the maps (`base.py`).
+per adapter out of three each. Not here: the encoder around the maps (`base_model.py`).
 Axes: n tokens of all texts, i input and o output features.
 
     places = join(encoder, Plan(), torch.bfloat16); places["encoder.layer.0.attention.self.key"].whole

@@ -19,7 +19,7 @@ from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import Delta
 from paretune.models.loading import ModelSpec
 from paretune.records.bundle import Goldens, Manifest
-from paretune.serve.base import BaseModel
+from paretune.serve.base_model import BaseModel
 
 Tensors = tuple[Delta, Tensor, Tensor]  # low-rank updates and replaced parameters, head weight (c, h), head bias (c)
 
