@@ -25,7 +25,7 @@ from transformers import AutoModel
 
 from paretune.core.limits import usable_cores
 from paretune.kernels.low_rank import LowRank
-from paretune.models.loading import ModelSpec, model_folder
+from paretune.models.sources import ModelSpec, model_folder
 from paretune.serve.bench import BATCH_TOKENS, TEXTS_PER_REQUEST, Shop, batches, in_turn, rows_over
 from paretune.serve.bundle import read_bundle, read_tensors
 from paretune.serve.engine import Engine, Row

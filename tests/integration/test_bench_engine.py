@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from paretune.core.errors import RunError
-from paretune.models.loading import ModelSpec
+from paretune.models.sources import ModelSpec
 from paretune.serve.bench import Rates, Shop, answer_all, batches, cliff_rates, in_turn, mixed_rates, rows_over
 from paretune.serve.bundle import read_bundle
 from paretune.serve.engine import Engine, Row

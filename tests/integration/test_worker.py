@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from toy_study import study_text, toy_rows, write_csv
 
 from paretune.data.prepare import prepare, save
-from paretune.models.loading import model_digest
+from paretune.models.sources import model_digest
 from paretune.records.store import RunFolder, StudyFolder
 from paretune.study import worker
 from paretune.study.design import read_study_file, run_spec

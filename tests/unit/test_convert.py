@@ -20,7 +20,8 @@ from paretune.core.errors import AssetError
 from paretune.models import convert
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.convert import E5File, convert_e5, dequantised, e5_tokenizer, read_e5
-from paretune.models.loading import load_encoder, load_tokenizer, model_folder, model_notes
+from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.sources import model_folder, model_notes
 
 HIDDEN, WIDE, VOCABULARY, POSITIONS = 32, 64, 20, 16
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "▁мир", "м", "и", "р", "fi", "▁a", "<mask>"]

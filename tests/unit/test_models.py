@@ -29,9 +29,10 @@ from transformers import (
 
 from paretune.core.config import validated
 from paretune.core.errors import AssetError, ConfigError, UnknownNameError
-from paretune.models import loading, surgery
+from paretune.models import sources, surgery
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import ModelSpec, load_encoder, load_tokenizer, model_digest, model_folder, model_notes
+from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.sources import ModelSpec, model_digest, model_folder, model_notes
 from paretune.models.tiny import write_tiny_bert
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -172,14 +173,14 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_line(hub: Path, monkeypatch: 
 )
 def test_a_source_is_split(source: str, expected: tuple[str, str, str | None]) -> None:
     """The three forms of a source."""
-    assert loading.parse_source(source) == expected
+    assert sources.parse_source(source) == expected
 
 
 @pytest.mark.parametrize("source", ["minilm-l6", "hub:name", "hub:a/b/c", "hub:a/b@", "path:", "file:x", ""])
 def test_a_source_of_another_form_is_refused(source: str) -> None:
     """The message names the three forms."""
     with pytest.raises(ConfigError, match="asset:NAME"):
-        loading.parse_source(source)
+        sources.parse_source(source)
 
 
 def test_an_unknown_model_asset_is_refused_with_the_nearest() -> None:
@@ -209,7 +210,7 @@ def test_the_digest_follows_the_contents(tiny: Path, tmp_path: Path) -> None:
 def test_an_unchanged_model_is_hashed_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second call reads a stamp, not the weights."""
     first = model_digest(f"path:{tiny}")
-    monkeypatch.setattr(loading.hashlib, "file_digest", None)
+    monkeypatch.setattr(sources.hashlib, "file_digest", None)
     assert model_digest(f"path:{tiny}") == first
 
 

@@ -30,8 +30,8 @@ from paretune.export.trained import Setting, kept_logits, setting_of
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import Adaptation, Delta
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import ModelSpec
 from paretune.models.precision import Precision, autocast
+from paretune.models.sources import ModelSpec
 from paretune.records.bundle import CHECKS, Abstention, Certificate, Check, CheckName, Golden, Goldens, Manifest
 from paretune.records.store import RunFolder
 from paretune.repro.probe import numerics_fingerprint

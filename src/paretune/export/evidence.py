@@ -15,7 +15,7 @@ import numpy as np
 from paretune.assets.catalogue import ASSETS
 from paretune.core.config import validated
 from paretune.data.sources import DataSpec
-from paretune.models.loading import ModelSpec, model_folder, parse_source
+from paretune.models.sources import ModelSpec, model_folder, parse_source
 from paretune.records.bundle import Abstention, RiskPoint, Score
 from paretune.records.schema import RunSpec
 from paretune.records.store import RunFolder

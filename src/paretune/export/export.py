@@ -30,7 +30,7 @@ from paretune.export.manifest import Order, card_facts, draft_manifest
 from paretune.export.plain import LABELS_FILE, check_merged, check_peft, write_merged, write_peft
 from paretune.export.snippets import To
 from paretune.export.trained import check_exportable, study_folder_of
-from paretune.models.loading import ModelSpec
+from paretune.models.sources import ModelSpec
 from paretune.records.bundle import Check
 from paretune.records.store import RunFolder, StudyFolder
 from paretune.report.facts import gather

@@ -20,7 +20,7 @@ from paretune.export.choose import Choice
 from paretune.export.evidence import base_name, cost_of, licences_of, scores_of
 from paretune.export.snippets import Loading, To
 from paretune.export.trained import study_folder_of
-from paretune.models.loading import ModelSpec, model_folder
+from paretune.models.sources import ModelSpec, model_folder
 from paretune.records.bundle import Abstention, Manifest
 from paretune.records.store import RunFolder
 from paretune.report.facts import StudyFacts

@@ -22,7 +22,7 @@ from paretune.core.errors import BundleError, ConfigError, said
 from paretune.data.encoding import Encoded
 from paretune.export.trained import Setting, Trained, rebuild, setting_of
 from paretune.kernels.low_rank import LowRank
-from paretune.models.loading import model_folder, parse_source
+from paretune.models.sources import model_folder, parse_source
 from paretune.records.store import RunFolder
 from paretune.serve.bundle import HEAD_FILE, read_head, write_head
 from paretune.serve.tensors import write_safetensors

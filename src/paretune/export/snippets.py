@@ -70,7 +70,7 @@ _POOLING = {
 }
 _BUNDLE = """\
 from pathlib import Path
-from paretune.models.loading import ModelSpec
+from paretune.models.sources import ModelSpec
 from paretune.serve.bundle import read_bundle
 from paretune.serve.engine import Engine, Row
 bundle = read_bundle(Path.cwd())

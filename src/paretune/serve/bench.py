@@ -20,7 +20,7 @@ from typing import Literal
 import psutil
 
 from paretune.core.errors import RunError, said
-from paretune.models.loading import ModelSpec
+from paretune.models.sources import ModelSpec
 from paretune.serve.bundle import Bundle, read_bundle
 from paretune.serve.engine import Engine, Row
 

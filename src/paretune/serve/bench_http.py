@@ -26,7 +26,7 @@ import httpx2
 
 from paretune.core.config import JsonObject
 from paretune.core.errors import RunError, said
-from paretune.models.loading import ModelSpec
+from paretune.models.sources import ModelSpec
 from paretune.serve.bench import TEXTS_PER_REQUEST, Shop, answer_all, rows_over
 from paretune.serve.engine import Engine
 from paretune.serve.load import LoadPlan, LoadResult

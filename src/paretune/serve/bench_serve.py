@@ -19,7 +19,7 @@ from pathlib import Path
 
 from paretune.core.config import JsonObject
 from paretune.core.limits import usable_cores
-from paretune.models.loading import ModelSpec, model_folder
+from paretune.models.sources import ModelSpec, model_folder
 from paretune.serve.bench import TEXTS_PER_REQUEST, Shop, cliff_rates, memory_growth, mixed_rates
 from paretune.serve.bench_http import (
     Overload,

@@ -27,7 +27,7 @@ from paretune.core.config import validated
 from paretune.core.errors import BundleError, ConfigError, said
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import Delta
-from paretune.models.loading import ModelSpec
+from paretune.models.sources import ModelSpec
 from paretune.records.bundle import BUNDLE_VERSION, Certificate, FileEntry, Goldens, Manifest
 from paretune.serve.tensors import open_plain, read_safetensors, write_safetensors
 

@@ -21,8 +21,8 @@ import torch
 from paretune.core.config import validated
 from paretune.core.errors import BundleError, DataError, said
 from paretune.kernels.low_rank import runs
-from paretune.models.loading import ModelSpec
 from paretune.models.precision import Precision, chosen_precision
+from paretune.models.sources import ModelSpec
 from paretune.records.bundle import Manifest
 from paretune.repro.probe import numerics_fingerprint
 from paretune.serve.base_model import BaseModel, Replaced

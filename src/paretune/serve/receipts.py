@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from paretune.core.config import JsonObject, validated
 from paretune.core.errors import RecordError, said
-from paretune.models.loading import ModelSpec
+from paretune.models.sources import ModelSpec
 from paretune.repro.probe import numerics_fingerprint
 from paretune.serve.answering import Answered
 from paretune.serve.bundle import hexed

@@ -17,7 +17,7 @@ from paretune.core.config import validated
 from paretune.core.errors import BundleError, RunError, said
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import Delta
-from paretune.models.loading import ModelSpec
+from paretune.models.sources import ModelSpec
 from paretune.records.bundle import Goldens, Manifest
 from paretune.serve.base_model import BaseModel
 

@@ -30,7 +30,7 @@ from fastapi import FastAPI
 from paretune.core.config import validated
 from paretune.core.errors import ConfigError, said
 from paretune.core.limits import usable_cores
-from paretune.models.loading import ModelSpec
+from paretune.models.sources import ModelSpec
 from paretune.serve.api import ServiceSettings, create_app
 from paretune.serve.bundle import MANIFEST_FILE, read_bundle
 from paretune.serve.connection import PatientConnection

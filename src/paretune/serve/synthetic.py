@@ -17,7 +17,8 @@ import torch
 
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import Delta
-from paretune.models.loading import ModelSpec, load_tokenizer
+from paretune.models.loading import load_tokenizer
+from paretune.models.sources import ModelSpec
 from paretune.records.bundle import CHECKS, Abstention, Certificate, Check, Golden, Goldens, Manifest
 from paretune.serve.bundle import (
     ADAPTER_FILE,

@@ -1,8 +1,8 @@
 """Texts → token ids in any thread, with the length that a text had before it was cut.
 
 `transformers` sets truncation on the shared tokenizer at every call, which is no use with several threads
-(https://github.com/huggingface/tokenizers/issues/537); here the shared tokenizer is never changed. The ids are those of
-`data/encoding.py`. Not here: padding; the engine has none.
+(https://github.com/huggingface/tokenizers/issues/537); here tokenizer.json is read once, by `tokenizers` itself, and
+never changed. The ids are those of `data/encoding.py` (tested). Not here: padding; the engine has none.
 
     Tokenizing("asset:minilm-l6").encode(["one text"], max_tokens=128, prefix="")
 """
@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paretune.core.errors import DataError, said
-from paretune.models.loading import load_tokenizer
+from tokenizers import Tokenizer
+
+from paretune.core.errors import AssetError, DataError, said
+from paretune.models.sources import model_folder
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,13 @@ class Tokenizing:
     """The base model's tokenizer."""
 
     def __init__(self, source: str) -> None:
-        self._backend = load_tokenizer(source).backend_tokenizer
+        file = model_folder(source) / "tokenizer.json"
+        try:
+            self._backend = Tokenizer.from_file(str(file))
+        except Exception as error:  # the library has no class of its own
+            raise AssetError(said(f"{source}: {file.name} cannot be read ({error})", "a saved tokenizer")) from error
+        self._backend.no_truncation()
+        self._backend.no_padding()
         self._special = self._backend.num_special_tokens_to_add(False)
 
     def encode(self, texts: Sequence[str], max_tokens: int, prefix: str) -> list[Tokens]:

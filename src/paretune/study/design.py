@@ -20,7 +20,7 @@ from paretune.core.errors import ConfigError, said
 from paretune.core.units import parse_bytes, parse_seconds
 from paretune.data.sources import DataSpec
 from paretune.methods.method import METHODS, Adaptation, Baseline
-from paretune.models.loading import ModelSpec
+from paretune.models.sources import ModelSpec
 from paretune.records.schema import MethodRecord, RunSpec
 from paretune.tasks.task import TASKS, TaskSpec
 from paretune.train.loop import RECIPE, TrainSpec

@@ -25,7 +25,8 @@ from paretune.core.errors import StorageError, UsageError
 from paretune.data.explore import explore
 from paretune.data.prepare import Prepared, load, prepare, save
 from paretune.data.sources import DataSpec
-from paretune.models.loading import load_tokenizer, model_digest, model_notes
+from paretune.models.loading import load_tokenizer
+from paretune.models.sources import model_digest, model_notes
 from paretune.records.schema import ExampleText, Stage, StudyRecord
 from paretune.records.store import RunFolder, StudyFolder, write_atomically
 from paretune.repro.provenance import machine

@@ -29,8 +29,9 @@ from paretune.measure.latency import probe
 from paretune.measure.meter import Meter
 from paretune.methods.method import Adaptation, Baseline
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import ModelSpec, load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder, load_tokenizer
 from paretune.models.precision import chosen_precision
+from paretune.models.sources import ModelSpec
 from paretune.models.surgery import count
 from paretune.records.schema import Graded, Latency, Measurements, RunSpec, Stage
 from paretune.records.store import RunFolder
