@@ -65,6 +65,8 @@ def export(
     )
     print("\n".join(lines))
     say_json(json_line, tree)
+    if best and not tree["decided"]:
+        raise typer.Exit(3)
 
 
 def serve(

@@ -14,6 +14,7 @@ from fabricated_study import write_study
 from toy_study import study_text, toy_rows, write_csv
 
 from paretune import cli
+from paretune.export import export_command
 from paretune.methods.method import METHODS
 from paretune.study.design import read_study_file
 
@@ -185,3 +186,14 @@ def subprocess_free_help(verb: str) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as sink:
         cli.app([verb, "--help"], prog_name="paretune", standalone_mode=False)
     return sink.getvalue()
+
+
+@pytest.mark.parametrize(("flags", "decided", "code"), [(["--best"], False, 3), (["--best"], True, 0), ([], False, 0)])
+def test_an_undecided_choice_is_exit_3(
+    say: Say, monkeypatch: pytest.MonkeyPatch, flags: list[str], decided: bool, code: int
+) -> None:
+    """What was exported is said all the same; a run that was named asks nothing of the statistics."""
+    monkeypatch.setattr(export_command, "export_command", lambda *_, **__: (["exported"], {"decided": decided}))
+    out = say("export", "runs/a", "--out", "b", *flags, "--json", codes=(code,))
+    assert out.splitlines()[0] == "exported"
+    assert json.loads(out.splitlines()[-1]) == {"decided": decided}

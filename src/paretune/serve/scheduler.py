@@ -168,9 +168,11 @@ class Scheduler:
         return len(self._open) >= self.max_requests or self._open_tokens + tokens > self.max_tokens
 
     def _drop_cancelled(self) -> None:
-        for request in [one for one in self._open if one.future.cancelled()]:
+        cancelled = [one for one in self._open if one.future.cancelled()]
+        for request in cancelled:
             self._close(request)
-        self._queue.purge(self._alive)
+        if cancelled:
+            self._queue.purge(self._alive)
 
     def _alive(self, item: _Item) -> bool:
         return item.request in self._open and not item.request.future.cancelled()
