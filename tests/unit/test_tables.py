@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from fabricated_study import write_study
 from rich.console import Console
@@ -78,6 +79,24 @@ def test_a_method_that_does_not_beat_a_baseline_is_named(tmp_path: Path) -> None
     lines = findings(facts, rows_of(facts), Words("en"))
     assert any("baseline tfidf: head" in line for line in lines)
     assert not any("lora" in line for line in lines)
+
+
+def test_a_run_that_learnt_nothing_is_named(tmp_path: Path) -> None:
+    """One class for every test example is said of a trained method, in numbers of runs, and not of a baseline."""
+    folder = StudyFolder(write_study(tmp_path / "s", broken=False, methods=("majority", "lora", "full")))
+    for run in folder.runs():
+        if run.spec().method == "lora" and run.spec().seed > 0:
+            table = run.predictions()
+            one = pa.array(["earn"] * len(table))
+            run.write_predictions(table.set_column(table.schema.get_field_index("prediction"), "prediction", one))
+    facts = gather(folder)
+    assert {label: one.one_class_runs() for label, one in facts.by_label.items()} == {
+        "majority": 0,
+        "lora": 2,
+        "full": 0,
+    }
+    assert any(line.startswith("lora: 2 runs with one") for line in findings(facts, rows_of(facts), Words("en")))
+    assert any(line.startswith("lora: 2 запуска с одним") for line in findings(facts, rows_of(facts), Words("ru")))
 
 
 @pytest.mark.parametrize("lang", ["en", "ru"])

@@ -113,6 +113,12 @@ class MethodFacts:
     def measurements(self) -> list[Measurements]:
         return [run.measurements for _, run in sorted(self.runs.items())]
 
+    def one_class_runs(self) -> int:
+        """Runs of a trained method that gave every test example one and the same class."""
+        if self.family == "baseline":
+            return 0
+        return sum("test" in run.splits and len(set(run.splits["test"].predictions)) == 1 for run in self.runs.values())
+
     def churn(self) -> float | None:
         """Mean share of test examples on which two seeds of this method say different things."""
         said_by = [

@@ -124,7 +124,7 @@ def or_not_measured(value: float | None, form: Callable[[float], str], words: Wo
 
 
 def findings(facts: StudyFacts, rows: list[MethodRow], words: Words) -> list[str]:
-    """Methods that do not beat a baseline, and runs that stopped, in words."""
+    """Methods that do not beat a baseline, runs that stopped and runs that learnt nothing, in words."""
     lines: list[str] = []
     for baseline in dict.fromkeys(name for row in rows for name in row.baselines_not_beaten):
         short = [row.method for row in rows if baseline in row.baselines_not_beaten]
@@ -142,6 +142,15 @@ def findings(facts: StudyFacts, rows: list[MethodRow], words: Words) -> list[str
             runs = words.plural("{n} run", "{n} runs", number)
             values = {"method": row.method, "runs": runs, "state": state_name(words, state), "reason": reason}
             lines.append(words.say("{method}: {runs} without a result, state “{state}”{reason}.", values))
+        if number := facts.by_label[row.method].one_class_runs():
+            values = {"method": row.method, "runs": words.plural("{n} run", "{n} runs", number)}
+            lines.append(
+                words.say(
+                    "{method}: {runs} with one and the same class for every test example; at the learning rate that "
+                    "its first seed chose the training did not take hold.",
+                    values,
+                )
+            )
     return lines
 
 
