@@ -33,6 +33,7 @@ from paretune.records.store import RunFolder, StudyFolder, read_record
 from paretune.stats.compare import Comparison, compare
 from paretune.stats.intervals import Interval, t_interval
 from paretune.stats.metrics import METRICS, all_scores, per_example, score
+from paretune.stats.paired import churn
 from paretune.stats.pareto import p_non_dominated
 
 LEVEL = 0.95
@@ -121,13 +122,8 @@ class MethodFacts:
 
     def churn(self) -> float | None:
         """Mean share of test examples on which two seeds of this method say different things."""
-        said_by = [
-            np.asarray(run.splits["test"].predictions, dtype=object)
-            for run in self.runs.values()
-            if "test" in run.splits
-        ]
-        pairs = [(a, b) for index, a in enumerate(said_by) for b in said_by[index + 1 :]]
-        return float(np.mean([np.mean(a != b) for a, b in pairs])) if pairs else None
+        said_by = [run.splits["test"].predictions for run in self.runs.values() if "test" in run.splits]
+        return churn(said_by) if len(said_by) > 1 else None
 
 
 @dataclass

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from paretune.stats.intervals import ROUNDING, Components, Interval, crossed_components, crossed_variance
+from paretune.stats.intervals import ROUNDING, Components, Interval, crossed_components, crossed_error
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 SeedScores = Mapping[int, np.ndarray]  # seed → one value per test example, the same examples in the same order
@@ -115,7 +115,7 @@ def further_seeds(
     seeds; if it alone forbids a decision the answer is (None, "examples").
     """
     totals = np.arange(parts.seeds + 1, parts.seeds + MOST_FURTHER_SEEDS + 1)
-    expected = [_expected_error(parts, int(total)) for total in totals]
+    expected = [crossed_error(parts, int(total)) for total in totals]
     errors, degrees = (np.array(column) for column in zip(*expected, strict=True))
     enough = _power(parts.estimate, errors, degrees, margin, alpha_difference, alpha_equivalence) >= POWER
     if bool(enough.any()):
@@ -126,23 +126,20 @@ def further_seeds(
     return None, "seeds" if float(last[0]) >= POWER else "examples"
 
 
-def _expected_error(parts: Components, seeds: int) -> tuple[float, float]:
-    """Standard error and degrees of freedom to expect with so many seeds, from the expected mean squares."""
-    ms_seed = parts.residual_variance + parts.examples * parts.seed_variance
-    ms_example = parts.residual_variance + seeds * parts.example_variance
-    variance, df = crossed_variance(ms_seed, ms_example, parts.residual_variance, seeds, parts.examples)
-    return math.sqrt(variance), df
+def difference_power(truth: float, errors_n: np.ndarray, degrees_n: np.ndarray, alpha: float) -> np.ndarray:
+    """Power of the two-sided t test of a difference, per planned size n: `errors_n` are standard errors to expect."""
+    return _power(truth, errors_n, degrees_n, None, alpha, alpha)
 
 
 def _power(
     truth: float,
     errors_n: np.ndarray,
     degrees_n: np.ndarray,
-    margin: float,
+    margin: float | None,
     alpha_difference: float,
     alpha_equivalence: float,
 ) -> np.ndarray:
-    """The larger of the two tests' powers, per planned size n.
+    """The larger of the two tests' powers, per planned size n; without a margin that of the difference alone.
 
     Given the estimated standard error the estimate is normal, so each power is a normal probability averaged over
     the error's chi distribution (for the equivalence test this is Owen's Q), here at 200 equally likely points.
@@ -153,8 +150,11 @@ def _power(
     reach_nq = stats.t.ppf(1 - alpha_difference / 2, degrees_n)[:, None] * factor_nq
     with np.errstate(over="ignore"):
         shift_n1 = abs(truth) / errors_n1
-        upper_n1, lower_n1 = (margin - truth) / errors_n1, (margin + truth) / errors_n1
     significant_n = (stats.norm.cdf(shift_n1 - reach_nq) + stats.norm.cdf(-shift_n1 - reach_nq)).mean(axis=1)
+    if margin is None:
+        return significant_n
+    with np.errstate(over="ignore"):
+        upper_n1, lower_n1 = (margin - truth) / errors_n1, (margin + truth) / errors_n1
     need_nq = stats.t.ppf(1 - alpha_equivalence, degrees_n)[:, None] * factor_nq
     inside_nq = stats.norm.cdf(upper_n1 - need_nq) + stats.norm.cdf(lower_n1 - need_nq) - 1
     return np.maximum(significant_n, np.maximum(inside_nq, 0.0).mean(axis=1))

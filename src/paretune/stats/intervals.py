@@ -150,6 +150,14 @@ def crossed_variance(
     return floored / (seeds * examples), df
 
 
+def crossed_error(parts: Components, seeds: int) -> tuple[float, float]:
+    """Standard error and degrees of freedom to expect with so many seeds, from the expected mean squares."""
+    ms_seed = parts.residual_variance + parts.examples * parts.seed_variance
+    ms_example = parts.residual_variance + seeds * parts.example_variance
+    variance, df = crossed_variance(ms_seed, ms_example, parts.residual_variance, seeds, parts.examples)
+    return math.sqrt(variance), df
+
+
 def crossed_interval(differences_se: np.ndarray, level: float = 0.95) -> Interval:
     """The interval for the difference of two methods, for new seeds *and* new examples.
 
