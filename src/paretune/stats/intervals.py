@@ -52,7 +52,7 @@ class Components:
         Raises:
             ValueError: `level` outside 0..1.
         """
-        return _interval(self.estimate, math.sqrt(self.variance), self.df, level)
+        return interval_of(self.estimate, math.sqrt(self.variance), self.df, level)
 
 
 def t_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:
@@ -68,7 +68,7 @@ def t_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Int
         raise ValueError(f"values of shape {array.shape} given; a t interval needs at least 2 values in one row")
     deviation = _centred(array)
     variance = float((deviation**2).sum()) / (len(array) - 1)
-    return _interval(float(array.mean()), math.sqrt(variance / len(array)), len(array) - 1, level)
+    return interval_of(float(array.mean()), math.sqrt(variance / len(array)), len(array) - 1, level)
 
 
 def examples_interval(values_e: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:
@@ -178,7 +178,8 @@ def quantile(df: float, probability: float) -> float:
     return float(stats.norm.ppf(probability) if math.isinf(df) else stats.t.ppf(probability, df))
 
 
-def _interval(estimate: float, standard_error: float, df: float, level: float) -> Interval:
+def interval_of(estimate: float, standard_error: float, df: float, level: float) -> Interval:
+    """The two-sided t interval of an estimate with its standard error."""
     half = quantile(df, 1 - (1 - _level(level)) / 2) * standard_error
     return Interval(estimate, estimate - half, estimate + half, float(df))
 
