@@ -54,6 +54,22 @@ def p_non_dominated(
         ValueError: no method or draw, methods or seeds that differ between quality and cost, NaN, or unequal numbers
             of examples or costs.
     """
+    points_dmk = resampled(quality, cost, draws, rng)
+    front_dm = non_dominated(points_dmk, (True, *(False,) * (points_dmk.shape[2] - 1)))
+    return {name: float(share) for name, share in zip(quality, front_dm.mean(axis=0), strict=True)}
+
+
+def resampled(
+    quality: Mapping[str, Mapping[int, np.ndarray]],
+    cost: Mapping[str, Mapping[int, float | Sequence[float]]],
+    draws: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draws × methods × (quality, costs…): means of resampled studies, as `p_non_dominated` explains them.
+
+    Raises:
+        ValueError: as there.
+    """
     if draws < 1 or not quality:
         raise ValueError(f"{len(quality)} methods and {draws} draws given; at least one of each is needed")
     for name in quality.keys() | cost.keys():
@@ -75,9 +91,7 @@ def p_non_dominated(
         weight_dr /= weight_dr.sum(axis=1, keepdims=True)
         points_dmk[:, index, 0] = (weight_dr * quality_dr[:, own]).sum(axis=1)
         points_dmk[:, index, 1:] = weight_dr @ cost_rc[own]
-    points_dmk = _without_crumbs(points_dmk)
-    front_dm = non_dominated(points_dmk, (True, *(False,) * cost_rc.shape[1]))
-    return {name: float(share) for name, share in zip(quality, front_dm.mean(axis=0), strict=True)}
+    return _without_crumbs(points_dmk)
 
 
 def _without_crumbs(points_dmk: np.ndarray) -> np.ndarray:

@@ -1,0 +1,72 @@
+"""With so much memory and time: how likely each method is the best that fits; and the next experiment worth its cost.
+
+Not here: words (`report/`), fronts (`pareto.py`).
+
+    p_best({"lora": {0: right_e}, "full": {0: other_e}}, {"lora": {0: (1e9, 60.0)}, …}, (2e9, 600.0), rng=rng)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from paretune.stats.compare import Comparison
+from paretune.stats.pareto import resampled
+
+
+def p_best(
+    quality: Mapping[str, Mapping[int, np.ndarray]],
+    cost: Mapping[str, Mapping[int, float | Sequence[float]]],
+    budget: Sequence[float],
+    draws: int = 1000,
+    *,
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    """Share of resampled studies in which each method has the best quality of those whose mean costs fit the budget.
+
+    `budget` has one limit for each cost, infinite where there is none. Methods as good as each other share a draw. The
+    shares sum to 1, or to less where in some draws nothing fits. Resampling, and errors, as in `p_non_dominated`.
+
+    Raises:
+        ValueError: as there, or a budget of another length than the costs.
+    """
+    points_dmk = resampled(quality, cost, draws, rng)
+    limits = np.asarray(budget, dtype=float)
+    if limits.shape != (points_dmk.shape[2] - 1,):
+        raise ValueError(f"{limits.size} limits given; {points_dmk.shape[2] - 1} costs need as many")
+    fits_dm = (points_dmk[:, :, 1:] <= limits).all(axis=-1)
+    quality_dm = np.where(fits_dm, points_dmk[:, :, 0], -np.inf)
+    best_dm = fits_dm & (quality_dm == quality_dm.max(axis=1, keepdims=True))
+    share_dm = best_dm / np.maximum(best_dm.sum(axis=1, keepdims=True), 1)
+    return {name: float(share) for name, share in zip(quality, share_dm.mean(axis=0), strict=True)}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Further seeds of a method (and of the control where it has fewer) that would decide a comparison."""
+
+    method: str
+    seeds: int
+    seconds: float
+    watt_hours: float | None
+
+
+def next_experiment(
+    comparisons: Sequence[Comparison],
+    control: str,
+    seconds: Mapping[str, float],
+    watts: float | None = None,
+) -> Experiment | None:
+    """The cheapest experiment that would decide an undecided comparison; None where none would.
+
+    `seconds` of one seed, by method. Each further seed is run for the method and for the control: pairs are compared.
+    """
+    found = [
+        Experiment(one.method, one.more_seeds, time, time * watts / 3600 if watts is not None else None)
+        for one in comparisons
+        if one.more_seeds is not None and one.method in seconds and control in seconds
+        for time in [one.more_seeds * (seconds[one.method] + seconds[control])]
+    ]
+    return min(found, key=lambda one: (one.seconds, one.method), default=None)
