@@ -11,11 +11,13 @@ import peft
 import pytest
 import torch
 from method_contract import ROWS, AdaptationContract, attached, make_adaptation, train_toy
+from peft.tuners.lora import LoraLayer
 from sklearn.metrics import accuracy_score
 from toy_study import CLASSES, toy_rows
 
 from paretune.core.errors import ConfigError, InertAdapterError
 from paretune.data.encoding import encode
+from paretune.kernels.low_rank import LowRank
 from paretune.methods.baselines import Majority, Tfidf, TfidfSettings
 from paretune.methods.method import METHODS, Baseline, NoSettings
 from paretune.models.loading import load_encoder, load_tokenizer
@@ -150,6 +152,42 @@ def test_lora_targets_are_suffixes(tiny_model: Path) -> None:
     assert adapted == {"query", "value"}
     with pytest.raises(ConfigError, match=r"q_proj.*names ending in .*query"):
         attached(make_adaptation("lora", {"targets": ["q_proj"]}), source)
+
+
+@pytest.mark.parametrize(
+    ("settings", "maps"),
+    [
+        ({"targets": "query_value"}, {"query", "value"}),
+        ({"targets": "attention"}, {"query", "key", "value", "attention.output.dense"}),
+        ({"targets": "mlp"}, {"intermediate.dense", "output.dense"}),
+    ],
+)
+def test_lora_adapts_a_part_of_the_blocks(tiny_model: Path, settings: dict[str, Any], maps: set[str]) -> None:
+    """Attention with its output map, the feed-forward part without it; in both blocks or in the last one alone."""
+    for more, blocks in (({}, {"0", "1"}), ({"layers": 1}, {"1"})):
+        model = attached(make_adaptation("lora", {**settings, **more}), f"path:{tiny_model}")
+        names = [name.split("encoder.layer.")[1].split(".lora_")[0] for name in trainable(model) if ".lora_" in name]
+        assert {name.partition(".")[0] for name in names} == blocks
+        found = {name.partition(".")[2].removeprefix("attention.self.") for name in names}
+        assert found == maps
+
+
+def test_lora_cannot_adapt_more_blocks_than_there_are(tiny_model: Path) -> None:
+    """The number that the model has is in the message."""
+    with pytest.raises(ConfigError, match="at most 2"):
+        attached(make_adaptation("lora", {"layers": 3}), f"path:{tiny_model}")
+
+
+def test_a_rank_stabilised_scale_is_alpha_over_its_root(tiny_model: Path) -> None:
+    """rsLoRA: alpha / √rank, in the forward pass and in the update that is exported."""
+    method = make_adaptation("lora", {"rank": 4, "alpha": 6, "rank_stabilised": True})
+    model = attached(method, f"path:{tiny_model}")
+    layer = next(module for module in model.modules() if isinstance(module, LoraLayer))
+    assert layer.scaling["default"] == 3.0
+    with torch.no_grad():
+        layer.lora_B["default"].weight.fill_(0.5)
+    update = next(one for one in method.delta(model).values() if isinstance(one, LowRank) and bool(one.b_or.any()))
+    torch.testing.assert_close(update.b_or, torch.full_like(update.b_or, 1.5))
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])

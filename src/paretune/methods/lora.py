@@ -1,5 +1,7 @@
 """LoRA: low-rank updates beside frozen weights, through `peft` (Hu et al. 2021, https://arxiv.org/abs/2106.09685).
 
+rsLoRA's scale is that of Kalajdzievski 2023 (https://arxiv.org/abs/2312.03732).
+
 Not here: faster kernels for it. All linear layers are adapted by default, after Schulman et al. 2025
 (https://thinkingmachines.ai/blog/lora). The default learning rate is that of Hu et al. for encoders; at Schulman et
 al.'s ten times that of full fine-tuning a small encoder fell to the majority class (LOG.md).
@@ -10,6 +12,7 @@ al.'s ten times that of full fine-tuning a small encoder fell to the majority cl
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -24,16 +27,30 @@ from paretune.core.errors import ConfigError, said
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import Adaptation, Delta
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.surgery import freeze, linear_names
+from paretune.models.surgery import freeze, is_attention, is_query_or_value, linear_names
+
+Part = Literal["all_linear", "query_value", "attention", "mlp"]
+_PARTS: dict[Part, Callable[[str], bool]] = {
+    "all_linear": lambda name: True,
+    "query_value": is_query_or_value,
+    "attention": is_attention,
+    "mlp": lambda name: not is_attention(name),
+}
 
 
 class LoraSettings(Settings):
-    """`alpha` is 2·rank where it is not given; `targets` are all linear layers of the blocks or a tuple of suffixes."""
+    """Which linear maps are adapted, and how strongly.
+
+    `alpha` is 2·rank where it is not given. `rank_stabilised` divides it by √rank rather than by rank (rsLoRA).
+    `targets`: a part of the blocks or a tuple of suffixes of names. `layers`: the last so many blocks; all by default.
+    """
 
     rank: int = Field(default=8, ge=1)
     alpha: int | None = Field(default=None, ge=1)
+    rank_stabilised: bool = False
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    targets: Literal["all_linear"] | tuple[str, ...] = "all_linear"
+    targets: Part | tuple[str, ...] = "all_linear"
+    layers: int | None = Field(default=None, ge=1)
 
 
 class Lora(Adaptation):
@@ -50,21 +67,14 @@ class Lora(Adaptation):
         """Wrap the encoder.
 
         Raises:
-            ConfigError: no layer of the model has a name that ends with a target.
+            ConfigError: no linear map of the model has a name that ends with a target, or there are fewer blocks.
         """
-        names = linear_names(model.encoder)
-        if self.settings.targets != "all_linear":
-            suffixes = tuple(self.settings.targets)
-            chosen = [name for name in names if name.endswith(suffixes)]
-            if not chosen:
-                endings = sorted({name.rsplit(".", 1)[-1] for name in names})
-                given = f"targets = {list(suffixes)} match no layer"
-                raise ConfigError(said(given, "names ending in " + ", ".join(endings)))
-            names = chosen
+        names = self._names(model)
         freeze(model.encoder)
         config = LoraConfig(
             r=self.settings.rank,
             lora_alpha=self.settings.alpha if self.settings.alpha is not None else 2 * self.settings.rank,
+            use_rslora=self.settings.rank_stabilised,
             lora_dropout=self.settings.dropout,
             target_modules=names,
         )
@@ -75,6 +85,18 @@ class Lora(Adaptation):
             # peft's wrapper answers as the model that it wraps
             model.encoder = cast(PreTrainedModel, get_peft_model(model.encoder, config))
         model.new_head(generator)
+
+    def _names(self, model: EncoderClassifier) -> list[str]:
+        names = linear_names(model.encoder, self.settings.layers)
+        targets = self.settings.targets
+        chosen = [
+            name for name in names if (_PARTS[targets](name) if isinstance(targets, str) else name.endswith(targets))
+        ]
+        if not chosen:
+            endings = sorted({name.rsplit(".", 1)[-1] for name in names})
+            given = f"targets = {list(targets)} match no layer"
+            raise ConfigError(said(given, "names ending in " + ", ".join(endings)))
+        return chosen
 
     def merge(self, model: EncoderClassifier) -> None:
         wrapped = cast(PeftModel, model.encoder)

@@ -15,10 +15,9 @@ import torch
 from pydantic import Field
 
 from paretune.core.config import Settings
-from paretune.core.errors import ConfigError, said
 from paretune.methods.method import Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.surgery import freeze, layers
+from paretune.models.surgery import freeze, last_layers
 
 
 class HeadOnly(Adaptation):
@@ -56,11 +55,9 @@ class LastLayers(Adaptation):
         Raises:
             ConfigError: the model has fewer layers.
         """
-        blocks = layers(model.encoder)
-        if self.settings.layers > len(blocks):
-            raise ConfigError(said(f"layers = {self.settings.layers}", f"at most {len(blocks)}, the model's number"))
+        blocks = last_layers(model.encoder, self.settings.layers)
         freeze(model.encoder)
-        for block in list(blocks)[-self.settings.layers :]:
+        for block in blocks:
             block.requires_grad_(True)
         model.new_head(generator)
 

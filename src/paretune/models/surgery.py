@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from torch import nn
 
 from paretune.core.config import nearest
-from paretune.core.errors import UnknownNameError, said
+from paretune.core.errors import ConfigError, UnknownNameError, said
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -61,15 +61,44 @@ def layers(encoder: PreTrainedModel) -> nn.ModuleList:
     return cast(nn.ModuleList, encoder.get_submodule(_layers_path(encoder)))
 
 
-def linear_names(encoder: PreTrainedModel) -> list[str]:
-    """Full names of all linear maps inside the transformer blocks (what "all linear layers" means for LoRA).
+def linear_names(encoder: PreTrainedModel, last: int | None = None) -> list[str]:
+    """Full names of all linear maps inside the transformer blocks, or inside the last so many of them.
 
     Raises:
         UnknownNameError: as `layers`.
+        ConfigError: the model has fewer blocks.
     """
-    path = _layers_path(encoder)
-    inside = encoder.get_submodule(path).named_modules()
-    return [f"{path}.{name}" for name, module in inside if isinstance(module, nn.Linear)]
+    path, blocks = _layers_path(encoder), last_layers(encoder, last)
+    first = len(layers(encoder)) - len(blocks)
+    return [
+        f"{path}.{place}.{name}"
+        for place, block in enumerate(blocks, first)
+        for name, module in block.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+
+
+def last_layers(encoder: PreTrainedModel, count: int | None) -> list[nn.Module]:
+    """The last so many transformer blocks; all of them for None.
+
+    Raises:
+        UnknownNameError: as `layers`.
+        ConfigError: the model has fewer.
+    """
+    blocks = list(layers(encoder))
+    if count is not None and count > len(blocks):
+        raise ConfigError(said(f"layers = {count}", f"at most {len(blocks)}, the model's number"))
+    return blocks if count is None else blocks[-count:]
+
+
+def is_query_or_value(linear_name: str) -> bool:
+    """Whether a linear map makes the queries or the values of attention."""
+    return linear_name.rpartition(".")[2] in ("query", "value", "q_lin", "v_lin", "q_proj", "v_proj")
+
+
+def is_attention(linear_name: str) -> bool:
+    """Whether a linear map belongs to attention, its output map included; else it is of the feed-forward part."""
+    return any(part in ("attention", "self_attn") for part in linear_name.split("."))
 
 
 def biases(encoder: nn.Module) -> dict[str, nn.Parameter]:
