@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -150,6 +151,18 @@ def test_every_shipped_study_loads(path: Path) -> None:
     assert study.header.name == path.stem
     assert study.header.question.en != study.header.question.ru
     assert re.search("[а-я]", study.header.question.ru)
+
+
+def test_the_studies_of_settings_are_what_their_script_writes() -> None:
+    """The fraction is drawn again, and the files are as it says."""
+    place = importlib.util.spec_from_file_location("lora_settings", ROOT / "studies" / "lora_settings.py")
+    script = importlib.util.module_from_spec(place)
+    sys.modules[place.name] = script  # dataclasses look their module up
+    place.loader.exec_module(script)
+    settings = script.fraction(script.FACTORS, script.SETTINGS, 0, script.INTERACTIONS, [script.USUAL])
+    for case in script.CASES:
+        assert (ROOT / "studies" / f"{case.name}.toml").read_text(encoding="utf-8") == script.study(case, settings)
+        assert len(read_study_file(ROOT / "studies" / f"{case.name}.toml").methods) == script.SETTINGS
 
 
 def test_the_studies_of_the_first_slice_are_shipped() -> None:
