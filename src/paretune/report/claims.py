@@ -1,0 +1,248 @@
+"""The claims ledger: each sentence that states a result is a rule over records, with the verdict it was written under.
+
+Not here: where a claim stands in a report. A claim has one or more conditions; it is supported where all are, refuted
+where one is, undecided otherwise, and not measured where records are missing. The report's build fails when a verdict
+is no longer the one that stands in the ledger.
+
+    ledger = load_toml(Path("results/claims.toml"), Ledger); judged(ledger, {"r8": facts})["lora-for-full"].verdict
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from paretune.core.config import Settings, nearest
+from paretune.core.errors import RecordError, UnknownNameError, said
+from paretune.records.schema import Measurements
+from paretune.report.facts import LEVEL, MEASURED, MethodFacts, StudyFacts
+from paretune.report.wording import Words
+from paretune.stats.compare import compare
+from paretune.stats.intervals import Interval, t_interval
+
+Verdict = Literal["supported", "refuted", "undecided", "not_measured"]
+Rule = Literal["better", "not_worse", "equivalent", "at_most", "at_least"]
+Cost = Literal["peak_memory", "memory_above_imports", "train_seconds", "trainable_parameters", "adapter_bytes"]
+QUALITY_RULES = ("better", "not_worse", "equivalent")
+
+
+class Condition(Settings):
+    """One rule about a method of a study, against another one of it.
+
+    In quality: "better", "not_worse" (by `margin` or more) or "equivalent" (within ±margin), on `split`. In a `cost`:
+    the ratio of the two methods' costs is "at_most" or "at_least" `ratio`.
+    """
+
+    study: str
+    method: str
+    than: str
+    rule: Rule
+    margin: float | None = Field(default=None, gt=0)
+    split: str = "test"
+    cost: Cost | None = None
+    ratio: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Condition:
+        wanted = {"better": (), "not_worse": ("margin",), "equivalent": ("margin",)}.get(self.rule, ("cost", "ratio"))
+        given = tuple(name for name in ("margin", "cost", "ratio") if getattr(self, name) is not None)
+        if given != wanted:
+            raise ValueError(said(f"{self.rule} with {', '.join(given) or 'nothing'}", ", ".join(wanted) or "nothing"))
+        return self
+
+
+class Claim(Settings):
+    """A sentence in both languages, the conditions under which it holds, and the verdict it was written under.
+
+    `{name}` in a sentence is replaced by the figure of the condition of that name, with its interval.
+    """
+
+    en: str
+    ru: str
+    verdict: Verdict
+    when: dict[str, Condition]
+
+
+class Ledger(Settings):
+    """All claims, by name."""
+
+    claims: dict[str, Claim]
+
+
+class Evidence(Settings):
+    """What one condition came to: a difference or a ratio with its 95 % interval, and the runs behind it."""
+
+    rule: Rule
+    estimate: float | None
+    low: float | None
+    high: float | None
+    limit: float | None
+    verdict: Verdict
+    run_ids: list[str]
+
+
+class Judged(Settings):
+    """A claim with its evidence; `verdict` is what records say now, `expected` what the ledger says."""
+
+    name: str
+    en: str
+    ru: str
+    expected: Verdict
+    verdict: Verdict
+    evidence: dict[str, Evidence]
+
+    def sentence(self, words: Words) -> str:
+        """The sentence with its figures."""
+        figures = {name: _figure(one, words) for name, one in self.evidence.items()}
+        return (self.ru if words.lang == "ru" else self.en).format(**figures)
+
+
+def judged(ledger: Ledger, studies: Mapping[str, StudyFacts]) -> dict[str, Judged]:
+    """Evaluate every claim; a study that is not among `studies` is not measured.
+
+    Raises:
+        UnknownNameError: a method that its study does not have. RecordError: a cost that may not be ranked.
+    """
+    found: dict[str, Judged] = {}
+    for name, claim in ledger.claims.items():
+        evidence = {label: _weighed(one, studies.get(one.study)) for label, one in claim.when.items()}
+        verdict = _together([one.verdict for one in evidence.values()])
+        found[name] = Judged(
+            name=name, en=claim.en, ru=claim.ru, expected=claim.verdict, verdict=verdict, evidence=evidence
+        )
+    return found
+
+
+def flipped(claims: Mapping[str, Judged]) -> list[Judged]:
+    """Claims whose verdict is not the one in the ledger."""
+    return [one for one in claims.values() if one.verdict != one.expected]
+
+
+def check_claims(claims: Mapping[str, Judged]) -> None:
+    """Nothing, if every verdict is as the ledger says.
+
+    Raises:
+        RecordError: one is not.
+    """
+    changed = [f"{one.name}: {one.expected} in the ledger, {one.verdict} by the records" for one in flipped(claims)]
+    if changed:
+        raise RecordError(said("; ".join(changed), "claims that hold", do="rewrite the sentence or its verdict"))
+
+
+def _together(verdicts: list[Verdict]) -> Verdict:
+    for one in ("not_measured", "refuted", "undecided"):
+        if one in verdicts:
+            return one
+    return "supported"
+
+
+def _weighed(condition: Condition, facts: StudyFacts | None) -> Evidence:
+    limit = condition.margin if condition.rule in QUALITY_RULES else condition.ratio
+    nothing = Evidence(
+        rule=condition.rule, estimate=None, low=None, high=None, limit=limit, verdict="not_measured", run_ids=[]
+    )
+    if facts is None:
+        return nothing
+    sides = [_method(facts, condition.study, label) for label in (condition.method, condition.than)]
+    seeds = sorted(sides[0].runs.keys() & sides[1].runs.keys())
+    if not seeds:
+        return nothing
+    run_ids = [side.runs[seed].id for side in sides for seed in seeds]
+    if condition.rule in QUALITY_RULES:
+        interval, verdict = _quality(condition, facts, *sides)
+    else:
+        interval, verdict = _ratio(condition, *sides, seeds)
+    if interval is None:
+        return nothing
+    ends = (interval.low, interval.high) if math.isfinite(interval.high) else (None, None)
+    return nothing.model_copy(
+        update={
+            "estimate": interval.estimate,
+            "low": ends[0],
+            "high": ends[1],
+            "verdict": verdict,
+            "run_ids": run_ids,
+        }
+    )
+
+
+def _method(facts: StudyFacts, study: str, label: str) -> MethodFacts:
+    if label not in facts.by_label:
+        near = nearest(label, facts.by_label)
+        raise UnknownNameError(said(f"claim about {label!r} of study {study!r}", "one of its methods", nearest=near))
+    return facts.by_label[label]
+
+
+def _quality(
+    condition: Condition, facts: StudyFacts, method: MethodFacts, than: MethodFacts
+) -> tuple[Interval | None, Verdict]:
+    """The crossed interval of method − than, and what the rule says of it."""
+    values = {one.label: one.examples(facts.metric, condition.split) for one in (method, than)}
+    margin = condition.margin or facts.study.margin
+    found = compare(values, than.label, margin, LEVEL)[0]
+    if found.difference is None:
+        return None, "not_measured"
+    low, high = found.difference.low, found.difference.high
+    if condition.rule == "better":
+        verdict: Verdict = "supported" if low > 0 else "refuted" if high <= 0 else "undecided"
+    elif condition.rule == "not_worse":
+        verdict = "supported" if low > -margin else "refuted" if high <= -margin else "undecided"
+    else:
+        outside = low >= margin or high <= -margin
+        verdict = "supported" if found.verdict == "equivalent" else "refuted" if outside else "undecided"
+    return found.difference, verdict
+
+
+def _ratio(
+    condition: Condition, method: MethodFacts, than: MethodFacts, seeds: list[int]
+) -> tuple[Interval | None, Verdict]:
+    """The geometric mean over shared seeds of the ratio of costs, with Student's t over its logarithm."""
+    assert condition.cost is not None and condition.ratio is not None, "checked by the model"
+    pairs = [[_cost(condition.cost, one.runs[seed].measurements) for one in (method, than)] for seed in seeds]
+    if any(not value for pair in pairs for value in pair):
+        return None, "not_measured"
+    logs = np.log([[float(value or 0) for value in pair] for pair in pairs])
+    differences = logs[:, 0] - logs[:, 1]
+    if len(seeds) == 1:
+        return Interval(math.exp(differences[0]), -math.inf, math.inf, 0.0), "undecided"
+    inner = t_interval(differences, LEVEL)
+    interval = Interval(math.exp(inner.estimate), math.exp(inner.low), math.exp(inner.high), inner.df)
+    below, above = interval.high <= condition.ratio, interval.low >= condition.ratio
+    holds, fails = (below, above) if condition.rule == "at_most" else (above, below)
+    return interval, "supported" if holds else "refuted" if fails else "undecided"
+
+
+def _cost(cost: Cost, measured: Measurements) -> float | None:
+    """A run's cost; None where it was not measured.
+
+    Raises:
+        RecordError: it was only estimated or assumed, so no claim may rest on it.
+    """
+    graded = {
+        "peak_memory": measured.peak_memory_bytes,
+        "memory_above_imports": measured.peak_memory_above_imports_bytes,
+        "train_seconds": measured.train_seconds,
+    }
+    if cost in graded:
+        if graded[cost].grade not in MEASURED:
+            raise RecordError(said(f"a claim on {cost}, which was {graded[cost].grade}", "a cost that was measured"))
+        return graded[cost].value
+    found = {"trainable_parameters": measured.trainable_parameters, "adapter_bytes": measured.adapter_bytes}[cost]
+    return float(found) if found is not None else None
+
+
+def _figure(one: Evidence, words: Words) -> str:
+    """A difference or a ratio with its interval, or that it was not measured."""
+    if one.estimate is None:
+        return words.say("not measured")
+    quality = one.rule in QUALITY_RULES
+    digits = 3 if quality else 2
+    text = words.number(one.estimate, digits, signed=quality)
+    if one.low is None or one.high is None:
+        return text
+    interval = words.spread(one.low, one.high, digits, signed=quality)
+    return words.say("{estimate} (95 % interval {interval})", {"estimate": text, "interval": interval})

@@ -1,0 +1,143 @@
+"""Claims are judged by their rules over records, and a report does not build on one that no longer holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fabricated_study import write_study
+
+from paretune.core.config import load_toml
+from paretune.core.errors import ConfigError, RecordError, UnknownNameError
+from paretune.records.store import StudyFolder
+from paretune.report.claims import Ledger, check_claims, flipped, judged
+from paretune.report.facts import StudyFacts, gather
+from paretune.report.wording import Words
+
+FIVE = (0, 1, 2, 3, 4)
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> StudyFacts:
+    folder = write_study(
+        tmp_path_factory.mktemp("claims") / "s",
+        seeds=FIVE,
+        broken=False,
+        quality={"lora": 0.95, "full": 0.95, "head": 0.7},
+        test_rows=1500,
+    )
+    return gather(StudyFolder(folder))
+
+
+def _ledger(tmp_path: Path, verdict: str = "supported", **conditions: str) -> Ledger:
+    lines = [
+        "[claims.one]",
+        'en = "The figures: {a}."',
+        'ru = "Числа: {a}."',
+        f'verdict = "{verdict}"',
+        *(f"when.{name} = {{{condition}}}" for name, condition in conditions.items()),
+    ]
+    file = tmp_path / "claims.toml"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return load_toml(file, Ledger)
+
+
+@pytest.mark.parametrize(
+    ("condition", "verdict"),
+    [
+        ('method = "lora", than = "head", rule = "better"', "supported"),
+        ('method = "head", than = "lora", rule = "better"', "refuted"),
+        ('method = "lora", than = "full", rule = "better"', "undecided"),
+        ('method = "lora", than = "full", rule = "equivalent", margin = 0.05', "supported"),
+        ('method = "head", than = "full", rule = "equivalent", margin = 0.05', "refuted"),
+        ('method = "lora", than = "full", rule = "equivalent", margin = 0.001', "undecided"),
+        ('method = "lora", than = "full", rule = "not_worse", margin = 0.05', "supported"),
+        ('method = "head", than = "full", rule = "not_worse", margin = 0.05', "refuted"),
+        ('method = "lora", than = "full", rule = "not_worse", margin = 0.0001', "undecided"),
+        ('method = "head", than = "full", rule = "at_most", cost = "peak_memory", ratio = 0.5', "supported"),
+        ('method = "head", than = "full", rule = "at_least", cost = "peak_memory", ratio = 0.5', "refuted"),
+        ('method = "lora", than = "full", rule = "at_most", cost = "peak_memory", ratio = 0.2', "refuted"),
+        ('method = "lora", than = "full", rule = "at_most", cost = "trainable_parameters", ratio = 0.02', "supported"),
+    ],
+)
+def test_a_rule_gives_its_verdict(facts: StudyFacts, tmp_path: Path, condition: str, verdict: str) -> None:
+    """Better, not worse, equivalent, at most and at least: each supported, refuted and undecided."""
+    found = judged(_ledger(tmp_path, a=f'study = "s", {condition}'), {"s": facts})["one"]
+    assert found.verdict == verdict
+    evidence = found.evidence["a"]
+    assert evidence.low is not None and evidence.high is not None and evidence.estimate is not None
+    assert evidence.low <= evidence.estimate <= evidence.high
+    assert len(evidence.run_ids) == len(set(evidence.run_ids)) == 10
+
+
+def test_all_conditions_must_hold(facts: StudyFacts, tmp_path: Path) -> None:
+    """One that is undecided leaves the claim undecided, one that is refuted refutes it."""
+    good = 'study = "s", method = "lora", than = "head", rule = "better"'
+    unsure = 'study = "s", method = "lora", than = "full", rule = "better"'
+    wrong = 'study = "s", method = "head", than = "lora", rule = "better"'
+    assert judged(_ledger(tmp_path, a=good, b=good), {"s": facts})["one"].verdict == "supported"
+    assert judged(_ledger(tmp_path, a=good, b=unsure), {"s": facts})["one"].verdict == "undecided"
+    assert judged(_ledger(tmp_path, a=wrong, b=unsure), {"s": facts})["one"].verdict == "refuted"
+
+
+def test_a_sentence_carries_its_figures(facts: StudyFacts, tmp_path: Path) -> None:
+    """In both languages the same numbers, each in its own spelling."""
+    found = judged(_ledger(tmp_path, a='study = "s", method = "lora", than = "head", rule = "better"'), {"s": facts})
+    one = found["one"].evidence["a"]
+    assert one.estimate is not None
+    english, russian = (found["one"].sentence(Words(lang)) for lang in ("en", "ru"))
+    assert english.startswith(f"The figures: +{one.estimate:.3f} (95 % interval +")
+    assert russian.startswith(f"Числа: +{one.estimate:.3f} (95-процентный интервал +".replace(".", ","))
+
+
+def test_what_was_not_run_is_not_measured(facts: StudyFacts, tmp_path: Path) -> None:
+    """A study that is not there, never a number from nowhere."""
+    ledger = _ledger(tmp_path, "not_measured", a='study = "other", method = "x", than = "y", rule = "better"')
+    found = judged(ledger, {"s": facts})["one"]
+    assert found.verdict == "not_measured"
+    assert found.sentence(Words("en")) == "The figures: not measured."
+    check_claims({"one": found})
+
+
+def test_a_claim_that_no_longer_holds_stops_the_build(facts: StudyFacts, tmp_path: Path) -> None:
+    """Both verdicts are named."""
+    ledger = _ledger(tmp_path, "supported", a='study = "s", method = "head", than = "lora", rule = "better"')
+    found = judged(ledger, {"s": facts})
+    assert [one.name for one in flipped(found)] == ["one"]
+    with pytest.raises(RecordError, match="one: supported in the ledger, refuted by the records"):
+        check_claims(found)
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ('method = "lora", than = "full", rule = "not_worse"', "margin"),
+        ('method = "lora", than = "full", rule = "better", margin = 0.1', "better with margin"),
+        ('method = "lora", than = "full", rule = "at_most", ratio = 0.1', "cost, ratio"),
+        ('method = "lora", than = "full", rule = "faster"', "rule"),
+    ],
+)
+def test_a_rule_needs_its_limits(tmp_path: Path, condition: str, said: str) -> None:
+    """One line says which."""
+    with pytest.raises(ConfigError, match=said):
+        _ledger(tmp_path, a=f'study = "s", {condition}')
+
+
+def test_an_unknown_method_has_its_nearest(facts: StudyFacts, tmp_path: Path) -> None:
+    """A slip of the pen is not "not measured"."""
+    ledger = _ledger(tmp_path, a='study = "s", method = "lorra", than = "full", rule = "better"')
+    with pytest.raises(UnknownNameError, match="'lora'"):
+        judged(ledger, {"s": facts})
+
+
+def test_an_estimated_cost_carries_no_claim(facts: StudyFacts, tmp_path: Path) -> None:
+    """SCIENCE 8: nothing is ranked by what was not measured."""
+    lora = facts.by_label["lora"]
+    seed = min(lora.runs)
+    run = lora.runs[seed]
+    graded = run.measurements.train_seconds.model_copy(update={"grade": "estimated"})
+    measured = run.measurements.model_copy(update={"train_seconds": graded})
+    object.__setattr__(run, "measurements", measured)
+    condition = 'study = "s", method = "lora", than = "full", rule = "at_most", cost = "train_seconds", ratio = 2.0'
+    with pytest.raises(RecordError, match="estimated"):
+        judged(_ledger(tmp_path, a=condition), {"s": facts})
