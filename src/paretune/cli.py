@@ -137,18 +137,39 @@ def explore(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="runs/NAME or results/NAME.", show_default=False)],
+    folders: Annotated[list[Path], typer.Argument(help="runs/NAME or results/NAME, one or more.", show_default=False)],
     lang: LangOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="HTML file to write.")] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="html, pdf, md or json: the research report over all the studies.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write.")] = None,
+    claims: Annotated[
+        Path | None, typer.Option("--claims", help="Ledger of claims; claims.toml beside the studies by default.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only evaluate every claim again.")] = False,
     json_line: JsonFlag = False,
 ) -> None:
-    """Build the report of a study from its records; nothing is run."""
+    """Build a study's page, or the research report over several studies, from records alone; nothing is run."""
+    spoken = language(lang)
+    if check:
+        _check_claims(folders, spoken, claims, json_line)
+    elif len(folders) == 1 and form is None:
+        _study_page(folders[0], spoken, out, json_line)
+    else:
+        from paretune.report.research.write import check_form, write_report
+
+        suffix = check_form(form or "html")
+        written = write_report(folders, spoken, suffix, out or Path(f"research.{spoken}.{suffix}"), claims)
+        print(f"{'Отчёт' if spoken == 'ru' else 'Report'}: {written}")
+        say_json(json_line, {"report": str(written)})
+
+
+def _study_page(folder: Path, spoken: str, out: Path | None, json_line: bool) -> None:
     from rich.console import Console
 
     from paretune.report.build import answer, build
     from paretune.report.tables import terminal_table
 
-    spoken = language(lang)
     page = build(folder, spoken, out)
     said_answer = answer(folder, spoken)
     console = Console()
@@ -156,6 +177,23 @@ def report(
     console.print(said_answer, highlight=False, markup=False)
     print(f"{'Отчёт' if spoken == 'ru' else 'Report'}: {page}")
     say_json(json_line, {"report": str(page), "answer": said_answer})
+
+
+def _check_claims(folders: list[Path], spoken: str, ledger: Path | None, json_line: bool) -> None:
+    from paretune.report.claims import flipped
+    from paretune.report.research.write import judge
+    from paretune.report.wording import Words
+
+    found, words = judge(folders, ledger), Words(spoken)
+    for one in found.values():
+        mark = "" if one.verdict == one.expected else f" (≠ {one.expected})"
+        print(f"{one.verdict}{mark}: {one.name}: {one.sentence(words)}")
+    if not found:
+        print("нет утверждений" if spoken == "ru" else "no claims")
+    changed = [one.name for one in flipped(found)]
+    say_json(json_line, {"claims": {one.name: one.verdict for one in found.values()}, "flipped": changed})
+    if changed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -147,15 +147,15 @@ def _weighed(condition: Condition, facts: StudyFacts | None) -> Evidence:
     )
     if facts is None:
         return nothing
-    sides = [_method(facts, condition.study, label) for label in (condition.method, condition.than)]
-    seeds = sorted(sides[0].runs.keys() & sides[1].runs.keys())
+    method, than = (_method(facts, condition.study, label) for label in (condition.method, condition.than))
+    seeds = sorted(method.runs.keys() & than.runs.keys())
     if not seeds:
         return nothing
-    run_ids = [side.runs[seed].id for side in sides for seed in seeds]
+    run_ids = [side.runs[seed].id for side in (method, than) for seed in seeds]
     if condition.rule in QUALITY_RULES:
-        interval, verdict = _quality(condition, facts, *sides)
+        interval, verdict = _quality(condition, facts, method, than)
     else:
-        interval, verdict = _ratio(condition, *sides, seeds)
+        interval, verdict = _ratio(condition, method, than, seeds)
     if interval is None:
         return nothing
     ends = (interval.low, interval.high) if math.isfinite(interval.high) else (None, None)

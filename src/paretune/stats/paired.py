@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
@@ -51,7 +52,7 @@ def sign_flip(differences_s: Sequence[float] | np.ndarray) -> SignFlip:
         (values,),
         np.mean,
         permutation_type="samples",
-        n_resamples=2**LARGEST_EXACT if len(values) > LARGEST_EXACT else np.inf,
+        n_resamples=2**LARGEST_EXACT,
         rng=np.random.default_rng(0),
     )
     return SignFlip(float(found.pvalue), 2.0 ** (1 - len(values)), len(values))
@@ -76,7 +77,8 @@ def mcnemar(first_e: Sequence[bool] | np.ndarray, second_e: Sequence[bool] | np.
     if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise ValueError(f"{first.shape} and {second.shape} given; one answer for each of the same examples is needed")
     table = [[int(np.sum((first == a) & (second == b))) for b in (True, False)] for a in (True, False)]
-    return McNemar(table[0][1], table[1][0], float(_mcnemar(table, exact=True).pvalue))
+    found: Any = _mcnemar(table, exact=True)  # a bunch without declared attributes
+    return McNemar(table[0][1], table[1][0], float(found.pvalue))
 
 
 def prediction_interval(values_s: Sequence[float] | np.ndarray, runs: int = 1, level: float = 0.95) -> Interval:
@@ -143,7 +145,8 @@ def detectable_difference(parts: Components, seeds: int, alpha: float = 0.05) ->
         return float(difference_power(difference, np.array([error]), np.array([df]), alpha)[0]) - POWER
 
     highest = 2 * error * (quantile(df, 1 - alpha / 2) + quantile(df, POWER))
-    return float(optimize.brentq(short, 0.0, highest, xtol=1e-3 * error))
+    root: Any = optimize.brentq(short, 0.0, highest, xtol=1e-3 * error)
+    return float(root)
 
 
 def churn(predictions_se: Sequence[Sequence[str]] | np.ndarray) -> float:

@@ -1,0 +1,166 @@
+"""What fills the slots of the prose: tables and figures of studies, sentences of claims, files of the repository.
+
+Not here: the tables and figures themselves (`sheets.py`, `figures.py` and their like). A slot is named after its study,
+"r8/quality"; one whose study is not there becomes the words "not measured".
+
+    Parts({"r8": facts}, claims, Path.cwd(), Words("ru")).filled(Slot("table", "r8/quality"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from paretune.core.config import nearest
+from paretune.core.errors import UnknownNameError, said
+from paretune.report import cost_sheets, ink, sheets
+from paretune.report.answer import answer_of
+from paretune.report.claims import Judged
+from paretune.report.confusion import confusion_figures
+from paretune.report.curves import curve_figure
+from paretune.report.exploration_figures import exploration_figures
+from paretune.report.exploration_sheets import overview_sheet, suspects_sheet
+from paretune.report.facts import StudyFacts
+from paretune.report.figures import difference_figure, quality_figure
+from paretune.report.front import front_figures
+from paretune.report.inference_sheets import inference_sheets
+from paretune.report.latency import latency_figure
+from paretune.report.research.prose import SLOT, Slot
+from paretune.report.research.schema import Block, Figure, Listing, Table, Text
+from paretune.report.sheets import Cell, Sheet
+from paretune.report.tables import MethodRow, rows_of
+from paretune.report.wording import Words
+
+MISSING_FILE = "—"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that may be asked for; `root` is where the repository's files lie."""
+
+    studies: Mapping[str, StudyFacts]
+    claims: Mapping[str, Judged]
+    root: Path
+    words: Words
+
+    def filled(self, slot: Slot) -> list[Block]:
+        """The blocks that stand in a slot.
+
+        Raises:
+            UnknownNameError: a table, figure or claim that there is not.
+        """
+        if slot.kind == "file":
+            return [self._listing(slot.name)]
+        if slot.kind == "claim":
+            return [Text(markdown=self.sentence(slot.name))]
+        study, _, name = slot.name.partition("/")
+        facts = self.studies.get(study)
+        if facts is None:
+            return [Text(markdown=self._not_measured(study))]
+        if slot.kind == "answer":
+            return [Text(markdown=answer_of(facts, rows_of(facts), self.words))]
+        found = self._tables(facts) if slot.kind == "table" else self._figures(facts)
+        made = found.get(name, found.get(name.partition("-")[0]))
+        if made is None:
+            known = said(f"{slot.kind} {slot.name!r}", "one of " + ", ".join(found), nearest=nearest(name, found))
+            raise UnknownNameError(known)
+        blocks = made(name)
+        return list(blocks) if blocks else [Text(markdown=self._not_measured(slot.name))]
+
+    def inline(self, markdown: str) -> str:
+        """A text with its claims' sentences put in."""
+        return SLOT.sub(lambda found: self.sentence(found[2]) if found[1] == "claim" else found[0], markdown)
+
+    def sentence(self, claim: str) -> str:
+        """A claim's sentence with its figures; an unsupported one says so.
+
+        Raises:
+            UnknownNameError: no claim of that name is in the ledger.
+        """
+        if not self.claims:
+            return self._not_measured(claim)
+        if claim not in self.claims:
+            raise UnknownNameError(said(f"claim {claim!r}", "one of the ledger", nearest=nearest(claim, self.claims)))
+        return self.claims[claim].sentence(self.words)
+
+    def _not_measured(self, what: str) -> str:
+        return self.words.say("{what}: not measured.", {"what": f"`{what}`"})
+
+    def _listing(self, name: str) -> Listing:
+        file = self.root / name
+        text = file.read_text(encoding="utf-8") if file.is_file() else self.words.say("not measured")
+        return Listing(name=name, language=file.suffix.removeprefix(".") or "dockerfile", text=text)
+
+    def _tables(self, facts: StudyFacts) -> dict[str, Callable[[str], list[Table]]]:
+        """By the beginning of a name; what stands after a dash, such as a split, is the maker's to read."""
+        words, rows = self.words, rows_of(facts)
+
+        def of(*made: Sheet | None) -> list[Table]:
+            return [self._table(facts, one) for one in made if one is not None]
+
+        def split(name: str) -> Sheet:
+            return sheets.scores_sheet(facts, rows, words, name.partition("-")[2] or "test")
+
+        exploration = facts.exploration
+        return {
+            "quality": lambda name: of(sheets.quality_sheet(facts, rows, words)),
+            "resources": lambda name: of(cost_sheets.resources_sheet(rows, words)),
+            "latency": lambda name: of(cost_sheets.latency_sheet(rows, words)),
+            "search": lambda name: of(cost_sheets.search_sheet(facts, words)),
+            "phases": lambda name: of(cost_sheets.phases_sheet(facts, words)),
+            "scores": lambda name: of(split(name)),
+            "settings": lambda name: of(sheets.settings_sheet(facts.study, words)),
+            "data": lambda name: of(overview_sheet(exploration, words) if exploration else None),
+            "cleaning": lambda name: of(sheets.cleaning_sheet(exploration.cleaning, words) if exploration else None),
+            "suspects": lambda name: of(suspects_sheet(exploration, words) if exploration else None),
+            "inference": lambda name: of(*(inference_sheets(facts.inference, words) if facts.inference else [])),
+        }
+
+    def _table(self, facts: StudyFacts, sheet: Sheet) -> Table:
+        return table_of(f"{facts.study.name}-{len(sheet.columns)}", sheet, facts.study.name)
+
+    def _figures(self, facts: StudyFacts) -> dict[str, Callable[[str], list[Figure]]]:
+        words = self.words
+        rows: list[MethodRow] = rows_of(facts)
+        exploration = facts.exploration
+
+        def of(*made: ink.Figure | None) -> list[Figure]:
+            return [figure_of(facts.study.name, one) for one in made if one is not None]
+
+        def named(found: list[ink.Figure], name: str) -> list[Figure]:
+            """Those of a list whose own name ends as the slot's does."""
+            wanted = name.partition("-")[2]
+            return of(*(one for one in found if not wanted or one.name.endswith(wanted)))
+
+        return {
+            "quality": lambda name: of(quality_figure(facts, words)),
+            "difference": lambda name: of(difference_figure(facts, rows, words)),
+            "front": lambda name: named(front_figures(facts, words), name),
+            "curves": lambda name: of(curve_figure(facts, words)),
+            "latency": lambda name: of(latency_figure(rows, words)),
+            "confusion": lambda name: named(confusion_figures(facts, words), name),
+            "data": lambda name: named(exploration_figures(exploration, words) if exploration else [], name),
+        }
+
+
+def table_of(name: str, sheet: Sheet, study: str = "") -> Table:
+    """A sheet as a block; its title names its study."""
+    title = f"{study}: {sheet.title}" if study else sheet.title
+
+    def cell(one: Cell) -> tuple[str, str]:
+        return one.text, one.note
+
+    rows = [[cell(one) for one in row] for row in sheet.rows]
+    return Table(name=name, title=title, columns=list(sheet.columns), rows=rows, notes=list(sheet.notes))
+
+
+def figure_of(study: str, figure: ink.Figure) -> Figure:
+    """A page's figure as a block, as it is drawn for a wide screen."""
+    return Figure(
+        name=f"{study}-{figure.name}",
+        title=f"{study}: {figure.title}",
+        caption=figure.caption,
+        spec=figure.wide,
+        data=table_of(f"{study}-{figure.name}-data", figure.sheet),
+    )
