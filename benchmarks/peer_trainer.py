@@ -28,6 +28,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, Trainer, Training
 
 from paretune.models.sources import model_folder
 from paretune.records.store import StudyFolder
+from paretune.report.facts import ScoredRun, gather
 from paretune.stats.intervals import crossed_interval
 
 METHODS = {"lora": "lora", "full": "full"}  # kind in paretune → what to build here
@@ -89,7 +90,7 @@ def train_one(data: pd.DataFrame, labels: list[str], spec: dict, out: Path) -> N
     model = build(source, spec["kind"], spec["settings"], len(labels))
     steps = -(-len(train_rows) // train_spec["batch_size"]) * train_spec["epochs"]
     arguments = TrainingArguments(
-        output_dir=str(out.parent / "work"),
+        output_dir=str(out.with_suffix(".work")),
         num_train_epochs=train_spec["epochs"],
         per_device_train_batch_size=train_spec["batch_size"],
         per_device_eval_batch_size=32,
@@ -125,25 +126,25 @@ def train_one(data: pd.DataFrame, labels: list[str], spec: dict, out: Path) -> N
         "accuracy": float(np.mean(correct)), "ids": ids, "predictions": [labels[one] for one in predictions],
     }  # fmt: skip
     out.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
-    shutil.rmtree(out.parent / "work", ignore_errors=True)
+    shutil.rmtree(out.with_suffix(".work"), ignore_errors=True)
     print(f"{spec['method']} seed {spec['seed']}: {record['accuracy']:.4f} in {trained:.0f} s", flush=True)
 
 
-def scored_specs(folder: StudyFolder) -> list[dict]:
-    """Specs of the study's scored runs of the methods that a plain script can train."""
-    runs = [run for run in folder.runs() if run.scored]
-    specs = [run.spec().model_dump() for run in runs]
-    return sorted((spec for spec in specs if spec["kind"] in METHODS), key=lambda one: (one["seed"], one["method"]))
+def scored(folder: StudyFolder) -> list[ScoredRun]:
+    """The study's scored runs of the methods that a plain script can train; none left from before a change of it."""
+    runs = [run for method in gather(folder).methods for run in method.runs.values() if run.spec.kind in METHODS]
+    return sorted(runs, key=lambda one: (one.spec.seed, one.spec.method))
 
 
-def run(study: Path) -> None:
-    """Train what is missing in STUDY-peer."""
+def run(study: Path, share: int, of: int) -> None:
+    """Train what is missing in STUDY-peer; with `of` 2 every second one, so that two calls can share the work."""
     folder = StudyFolder(study)
     data = pd.read_parquet(study / "data" / "data.parquet")
     labels = folder.study().labels
     target = study.with_name(study.name + "-peer")
     target.mkdir(parents=True, exist_ok=True)
-    for spec in scored_specs(folder):
+    for one in scored(folder)[share::of]:
+        spec = one.spec.model_dump()
         out = target / f"{spec['method']}-{spec['seed']}.json"
         if not out.exists():
             train_one(data, labels, spec, out)
@@ -157,16 +158,17 @@ def compare(study: Path, publish: Path | None) -> None:
         peer = study / "peer"
     differences: dict[str, list[np.ndarray]] = {}
     means: dict[str, list[tuple[float, float]]] = {}
-    for one in folder.runs():
-        spec = one.spec()
+    for one in scored(folder):
+        spec, test = one.spec, one.splits["test"]
         path = peer / f"{spec.method}-{spec.seed}.json"
-        if not one.scored or not path.exists():
+        if not path.exists():
             continue
         theirs = json.loads(path.read_text(encoding="utf-8"))
-        ours = one.predictions().to_pandas()
-        ours = ours[ours["split"] == "test"].set_index("id").loc[theirs["ids"]]
-        ours_right = (ours["prediction"] == ours["label"]).to_numpy(dtype=float)
-        theirs_right = (np.array(theirs["predictions"]) == ours["label"].to_numpy()).astype(float)
+        if theirs["ids"] != test.ids or theirs["learning_rate"] != spec.learning_rate:
+            sys.exit(f"{path} is of other data or of another learning rate; delete it and run again")
+        truth = np.array(test.labels)
+        ours_right = (np.array(test.predictions) == truth).astype(float)
+        theirs_right = (np.array(theirs["predictions"]) == truth).astype(float)
         differences.setdefault(spec.method, []).append(ours_right - theirs_right)
         means.setdefault(spec.method, []).append((ours_right.mean(), theirs_right.mean()))
     if not differences:
@@ -190,8 +192,10 @@ if __name__ == "__main__":
     parser.add_argument("verb", choices=("run", "compare"))
     parser.add_argument("study", type=Path)
     parser.add_argument("--publish", type=Path)
+    parser.add_argument("--share", type=int, default=0, help="which share of the work, from 0")
+    parser.add_argument("--of", type=int, default=1, help="how many calls share the work")
     given = parser.parse_args()
     if given.verb == "run":
-        run(given.study)
+        run(given.study, given.share, given.of)
     else:
         compare(given.study, given.publish)
