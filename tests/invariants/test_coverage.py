@@ -5,7 +5,9 @@ The crossed cases draw whole seeds × examples matrices and use the shipped func
 
 from __future__ import annotations
 
+import importlib.util
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from paretune.stats.intervals import crossed_interval, t_interval, wilson
 # standard deviation of one seed's effect : of the mean over examples
 SHARES = {"seeds weigh little": (0.2, 1.0), "both weigh": (1.0, 1.0), "seeds alone": (1.0, 0.0), "no seeds": (0.0, 1.0)}
 MARGIN = 1.0
+ROOT = Path(__file__).parents[2]
 
 
 def matrices(
@@ -178,3 +181,15 @@ def test_crossed_interval_covers_at_length(seeds: int, examples: int, share: str
 def test_five_seeds_cover_at_every_ratio(ratio: int) -> None:
     """From 5 seeds on no ratio of the seeds' to the examples' variance takes coverage below 93 %."""
     assert 0.93 <= crossed_coverage(8000, 5, 60, math.sqrt(ratio), math.sqrt(1 / 5), residual=0.05) <= 0.985
+
+
+def test_the_published_table_is_what_the_script_simulates() -> None:
+    """Two rows of docs/statistics.md, drawn again: the same figures to the last digit."""
+    place = importlib.util.spec_from_file_location("coverage_script", ROOT / "benchmarks" / "coverage.py")
+    script = importlib.util.module_from_spec(place)
+    place.loader.exec_module(script)
+    page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+    normal = [f"{100 * script.t_coverage(script.normal, seeds):.1f} %" for seeds in script.SEEDS]
+    assert f"| Student's t, one method (normal) | {' | '.join(normal)} |" in page
+    further = [f"{100 * script.prediction_coverage(script.normal, seeds):.1f} %" for seeds in script.SEEDS]
+    assert f"| prediction, one further seed (normal) | {' | '.join(further)} |" in page
