@@ -114,8 +114,8 @@ Wilson's interval of a proportion: {proportions}.
 - **Seeds that are skewed, or of which one in ten diverges.** No interval over 3–10 seeds holds where they make most of
   the doubt: most samples hold no such seed and know nothing of it. That is why a report shows every seed as a point of
   its own, counts failed runs, and names runs that gave one class to all examples.
-- **Three seeds** are a pilot. Where seeds make most of the doubt the crossed interval of 3 seeds covers about 92 %; from
-  5 normal seeds on it holds.
+- **Three seeds** are a pilot. Where seeds make most of the doubt the crossed interval of 3 seeds covers about 92 %;
+  from 5 normal seeds on it holds.
 - **No bootstrap over seeds.** The percentile bootstrap covers 75–85 % with 3–5 seeds
   (`tests/invariants/test_coverage.py`).
 - **Exact tests.** A sign-flip test of 5 paired seeds cannot reach p < 0.05 (0.0625 is its smallest); a p that cannot be
