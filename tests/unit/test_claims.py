@@ -70,6 +70,22 @@ def test_a_rule_gives_its_verdict(facts: StudyFacts, tmp_path: Path, condition: 
     assert len(evidence.run_ids) == len(set(evidence.run_ids)) == 10
 
 
+def test_runs_that_learnt_nothing_are_counted(facts: StudyFacts, tmp_path: Path) -> None:
+    """A count without an interval; the figure is a whole number."""
+    condition = 'study = "s", method = "lora", rule = "one_class", runs = 1'
+    found = judged(_ledger(tmp_path, a=condition), {"s": facts})["one"]
+    assert (found.verdict, found.evidence["a"].estimate) == ("refuted", 0.0)
+    run = facts.by_label["lora"].runs[2]
+    test = run.splits["test"]
+    kept = list(test.predictions)
+    test.predictions[:] = ["earn"] * len(kept)
+    try:
+        found = judged(_ledger(tmp_path, a=condition), {"s": facts})["one"]
+    finally:
+        test.predictions[:] = kept
+    assert (found.verdict, found.sentence(Words("ru"))) == ("supported", "Числа: 1.")
+
+
 def test_all_conditions_must_hold(facts: StudyFacts, tmp_path: Path) -> None:
     """One that is undecided leaves the claim undecided, one that is refuted refutes it."""
     good = 'study = "s", method = "lora", than = "head", rule = "better"'
@@ -112,9 +128,11 @@ def test_a_claim_that_no_longer_holds_stops_the_build(facts: StudyFacts, tmp_pat
     ("condition", "said"),
     [
         ('method = "lora", than = "full", rule = "not_worse"', "margin"),
-        ('method = "lora", than = "full", rule = "better", margin = 0.1', "better with margin"),
+        ('method = "lora", than = "full", rule = "better", margin = 0.1', "better with than, margin"),
         ('method = "lora", than = "full", rule = "at_most", ratio = 0.1', "cost, ratio"),
         ('method = "lora", than = "full", rule = "faster"', "rule"),
+        ('method = "lora", than = "full", rule = "one_class"', "one_class with than"),
+        ('method = "lora", rule = "better"', "expected than"),
     ],
 )
 def test_a_rule_needs_its_limits(tmp_path: Path, condition: str, said: str) -> None:

@@ -25,31 +25,42 @@ from paretune.stats.compare import compare
 from paretune.stats.intervals import Interval, t_interval
 
 Verdict = Literal["supported", "refuted", "undecided", "not_measured"]
-Rule = Literal["better", "not_worse", "equivalent", "at_most", "at_least"]
+Rule = Literal["better", "not_worse", "equivalent", "at_most", "at_least", "one_class"]
 Cost = Literal["peak_memory", "memory_above_imports", "train_seconds", "trainable_parameters", "adapter_bytes"]
 QUALITY_RULES = ("better", "not_worse", "equivalent")
+_WANTED: Mapping[Rule, tuple[str, ...]] = {
+    "better": ("than",),
+    "not_worse": ("than", "margin"),
+    "equivalent": ("than", "margin"),
+    "at_most": ("than", "cost", "ratio"),
+    "at_least": ("than", "cost", "ratio"),
+    "one_class": ("runs",),
+}
 
 
 class Condition(Settings):
     """One rule about a method of a study, against another one of it.
 
     In quality: "better", "not_worse" (by `margin` or more) or "equivalent" (within ±margin), on `split`. In a `cost`:
-    the ratio of the two methods' costs is "at_most" or "at_least" `ratio`.
+    the ratio of the two methods' costs is "at_most" or "at_least" `ratio`. Of one method: at least so many `runs` gave
+    "one_class" to every test example.
     """
 
     study: str
     method: str
-    than: str
+    than: str | None = None
     rule: Rule
     margin: float | None = Field(default=None, gt=0)
     split: str = "test"
     cost: Cost | None = None
     ratio: float | None = Field(default=None, gt=0)
+    runs: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _complete(self) -> Condition:
-        wanted = {"better": (), "not_worse": ("margin",), "equivalent": ("margin",)}.get(self.rule, ("cost", "ratio"))
-        given = tuple(name for name in ("margin", "cost", "ratio") if getattr(self, name) is not None)
+        wanted = _WANTED[self.rule]
+        values = {"than": self.than, "margin": self.margin, "cost": self.cost, "ratio": self.ratio, "runs": self.runs}
+        given = tuple(name for name, value in values.items() if value is not None)
         if given != wanted:
             raise ValueError(said(f"{self.rule} with {', '.join(given) or 'nothing'}", ", ".join(wanted) or "nothing"))
         return self
@@ -147,7 +158,11 @@ def _weighed(condition: Condition, facts: StudyFacts | None) -> Evidence:
     )
     if facts is None:
         return nothing
-    method, than = (_method(facts, condition.study, label) for label in (condition.method, condition.than))
+    method = _method(facts, condition.study, condition.method)
+    if condition.rule == "one_class":
+        return _one_class(condition, method, nothing)
+    assert condition.than is not None, "checked by the model"
+    than = _method(facts, condition.study, condition.than)
     seeds = sorted(method.runs.keys() & than.runs.keys())
     if not seeds:
         return nothing
@@ -168,6 +183,21 @@ def _weighed(condition: Condition, facts: StudyFacts | None) -> Evidence:
             "run_ids": run_ids,
         }
     )
+
+
+def _one_class(condition: Condition, method: MethodFacts, nothing: Evidence) -> Evidence:
+    """How many runs gave one class to all: a count, so without an interval."""
+    assert condition.runs is not None, "checked by the model"
+    if not method.runs:
+        return nothing
+    count = method.one_class_runs()
+    found: dict[str, object] = {
+        "estimate": float(count),
+        "limit": float(condition.runs),
+        "verdict": "supported" if count >= condition.runs else "refuted",
+        "run_ids": [run.id for _, run in sorted(method.runs.items())],
+    }
+    return nothing.model_copy(update=found)
 
 
 def _method(facts: StudyFacts, study: str, label: str) -> MethodFacts:
@@ -239,6 +269,8 @@ def _figure(one: Evidence, words: Words) -> str:
     """A difference or a ratio with its interval, or that it was not measured."""
     if one.estimate is None:
         return words.say("not measured")
+    if one.rule == "one_class":
+        return words.count(round(one.estimate))
     quality = one.rule in QUALITY_RULES
     digits = 3 if quality else 2
     text = words.number(one.estimate, digits, signed=quality)
