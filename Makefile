@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check fast lint docs container verify-container clean
+.PHONY: demo test check fast lint docs report container verify-container clean
 
 demo: $(VENV)/ready
 	$(BIN)/paretune study studies/demo.toml || test $$? -eq 3  # 3: done, and something stays undecided
@@ -26,6 +26,12 @@ lint: $(VENV)/ready
 
 docs: $(VENV)/ready
 	$(BIN)/python docs/generate.py
+
+# The research report over all published studies, in both languages; it fails where a claim no longer holds.
+report: $(VENV)/ready
+	for lang in ru en; do for form in html pdf; do \
+	  $(BIN)/paretune report results/*/ --lang $$lang --format $$form --out docs/report/report.$$lang.$$form || exit; \
+	done; done
 
 # Builds the image and proves it: locked down, ready, healthy, stopped; says over which base image it stood.
 container: $(VENV)/ready
