@@ -272,7 +272,7 @@ def _figure(one: Evidence, words: Words) -> str:
     if one.rule == "one_class":
         return words.count(round(one.estimate))
     quality = one.rule in QUALITY_RULES
-    digits = 3 if quality else 2
+    digits = 3 if quality else 2 if one.estimate >= 0.1 else 4
     text = words.number(one.estimate, digits, signed=quality)
     if one.low is None or one.high is None:
         return text
