@@ -17,6 +17,9 @@ from paretune.core.errors import ConfigError
 from paretune.report.wording import LANGUAGES, Words
 
 ROOM = Path(paretune.report.__file__).parent
+DASHBOARD = ROOM.with_name("dashboard")
+SPEAKING = [*ROOM.rglob("*.py"), *DASHBOARD.rglob("*.py"), ROOM.with_name("study") / "advise_lines.py"]
+TEMPLATES = [*(ROOM / "templates").glob("*.j2"), *(DASHBOARD / "templates").glob("*.j2")]
 NBSP = "\N{NO-BREAK SPACE}"
 
 
@@ -24,9 +27,9 @@ def used_messages() -> dict[str, str | None]:
     """Every message that the source and the templates say, with its plural."""
     found: dict[str, str | None] = {}
     lines = []
-    for path in sorted(ROOM.glob("*.py")):
+    for path in sorted(SPEAKING):
         lines += extract("python", io.BytesIO(path.read_bytes()), keywords={"say": None, "plural": (1, 2)})
-    for path in sorted((ROOM / "templates").glob("*.j2")):
+    for path in sorted(TEMPLATES):
         lines += [
             (line, message, comments, None)
             for line, _, message, comments in babel_extract(io.BytesIO(path.read_bytes()), ["say", "plural"], [], {})

@@ -1,0 +1,85 @@
+"""Resampled studies for the budget slider: computed once here, counted in the browser for every place of the slider.
+
+Not here: resampling itself (`stats/pareto.py`) and its meaning (`stats/budget.py:p_best`, whose shares these are).
+The browser needs no more of the quality than its order within a draw. Axes: d draws, m methods.
+
+    draws = draws_of(facts); chances(draws, 2e9, 600.0)["lora"]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from paretune.core.config import JsonObject
+from paretune.records.schema import Measurements
+from paretune.report.facts import MEASURED, PARETO_DRAWS, StudyFacts
+from paretune.stats.pareto import resampled
+
+MEGABYTE_TENTH = 1e5  # what is sent is rounded to 0.1 MB and to a millisecond
+MILLISECOND = 1e-3
+
+
+@dataclass(frozen=True)
+class Draws:
+    """`points_dmk`: quality, peak memory in bytes, training seconds; `left_out`: methods without a measured cost."""
+
+    methods: list[str]
+    points_dmk: np.ndarray
+    means_mk: np.ndarray
+    left_out: list[str]
+
+
+def draws_of(facts: StudyFacts) -> Draws | None:
+    """The draws of a study; None where no method has quality, memory and time."""
+    costs: dict[str, dict[int, tuple[float, float]]] = {}
+    for method in facts.scored:
+        found = {seed: _costs(run.measurements) for seed, run in method.runs.items()}
+        known = {seed: cost for seed, cost in found.items() if cost is not None}
+        if len(known) == len(found) and method.label in facts.example_values:
+            costs[method.label] = known
+    left_out = [method.label for method in facts.methods if method.label not in costs]
+    quality = {label: values for label, values in facts.example_values.items() if label in costs}
+    if not quality:
+        return None
+    points_dmk = resampled(quality, {label: costs[label] for label in quality}, PARETO_DRAWS, np.random.default_rng(0))
+    means = [
+        [
+            float(np.mean([values.mean() for values in quality[label].values()])),
+            *(float(one) for one in np.mean(list(costs[label].values()), axis=0)),
+        ]
+        for label in quality
+    ]
+    return Draws(list(quality), points_dmk, np.asarray(means), left_out)
+
+
+def _costs(one: Measurements) -> tuple[float, float] | None:
+    """Peak memory and training time, where both were measured (SCIENCE 8)."""
+    if one.peak_memory_bytes.grade not in MEASURED or one.train_seconds.grade not in MEASURED:
+        return None
+    return one.peak_memory_bytes.value, one.train_seconds.value
+
+
+def chances(draws: Draws, memory_bytes: float, seconds: float) -> dict[str, float]:
+    """Share of draws in which each method is the best of those that fit, as `p_best` counts them."""
+    fits_dm = (draws.points_dmk[:, :, 1:] <= np.asarray([memory_bytes, seconds])).all(axis=-1)
+    quality_dm = np.where(fits_dm, draws.points_dmk[:, :, 0], -np.inf)
+    best_dm = fits_dm & (quality_dm == quality_dm.max(axis=1, keepdims=True))
+    share_dm = best_dm / np.maximum(best_dm.sum(axis=1, keepdims=True), 1)
+    return {name: float(share) for name, share in zip(draws.methods, share_dm.mean(axis=0), strict=True)}
+
+
+def for_browser(draws: Draws) -> JsonObject:
+    """One list a method of: place of its quality in the draw (0 is worst, equal is equal), memory, time."""
+    order_dm = np.stack([np.unique(row, return_inverse=True)[1].ravel() for row in draws.points_dmk[:, :, 0]])
+    return {
+        "methods": draws.methods,
+        "places": [[int(place) for place in column] for column in order_dm.T],
+        "memory": _whole(draws.points_dmk[:, :, 1] / MEGABYTE_TENTH),
+        "seconds": _whole(draws.points_dmk[:, :, 2] / MILLISECOND),
+    }
+
+
+def _whole(values_dm: np.ndarray) -> list[list[int]]:
+    return [[int(value) for value in np.ceil(column)] for column in values_dm.T]

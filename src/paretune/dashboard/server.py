@@ -1,0 +1,141 @@
+"""The dashboard's process: one uvicorn worker on the loopback, or elsewhere with a token, until a signal ends it.
+
+Not here: pages (`app.py`), rights (`gate.py`). It only reads, so that a signal ends it at once, with 0.
+
+    serve_dashboard(Path("results"), "127.0.0.1", 8010, None, "en", print)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import uvicorn
+
+from paretune.core.errors import ConfigError, said
+from paretune.dashboard.app import create_app
+from paretune.dashboard.gate import LOOPBACK_HOSTS, Rights
+
+MOST_CONNECTIONS = 200
+MOST_PORT = 65_535
+NICE = 10  # pages give way to the runs that they show, whose seconds are measured
+
+
+def serve_dashboard(
+    folder: Path, host: str, port: int, token: str | None, lang: str, say: Callable[[str], None]
+) -> int:
+    """Serve until SIGTERM or Ctrl-C; the exit status. One line is said when it is ready; `port` 0 takes a free one.
+
+    Raises:
+        ConfigError: a public address without a token, a token that no header can carry, an address that is taken, an
+            unknown language. RecordError: there is no such folder.
+    """
+    local = is_loopback(host)
+    check_token(token, host, local)
+    rights = Rights(token, LOOPBACK_HOSTS | {_bracketed(host).lower()} if local else None)
+    app = create_app(folder, rights, lang)
+    with contextlib.closing(listening(host, port)) as bound:
+        config = uvicorn.Config(
+            app,
+            ws="none",
+            loop="asyncio",
+            lifespan="on",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            log_config=None,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=2,
+        )
+        os.nice(NICE)
+        place = f"http://{_bracketed(host)}:{bound.getsockname()[1]}/"
+        return asyncio.run(_served(QuietServer(config), bound, lambda: say(_ready(place, token, folder))))
+
+
+def _ready(place: str, token: str | None, folder: Path) -> str:
+    """The ready line; the token itself is not in it, since logs keep it."""
+    access = "" if token is None else " (with the token: ?token=… once, or Authorization: Bearer)"
+    return f"ready: {place} · {folder}{access}"
+
+
+def check_token(token: str | None, host: str, local: bool) -> None:
+    """Without a token only this machine may reach the dashboard.
+
+    Raises:
+        ConfigError: it could be reached from elsewhere, or the token fits into no header.
+    """
+    if token is None and not local:
+        raise ConfigError(said(f"--host {host} without --token", "127.0.0.1, or a token that readers must give"))
+    if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
+        raise ConfigError(said("this --token", "visible ASCII characters without spaces, at least one"))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether every address that a host name stands for is the loopback's.
+
+    Raises:
+        ConfigError: it stands for none.
+    """
+    try:
+        found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise ConfigError(said(f"--host {host!r}", "an address of this machine, such as 127.0.0.1")) from None
+    return all(ipaddress.ip_address(str(one[4][0]).split("%")[0]).is_loopback for one in found)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A bound socket.
+
+    Raises:
+        ConfigError: the address is taken or not this machine's.
+    """
+    if not 0 <= port <= MOST_PORT:  # the resolver takes a larger one modulo 65,536
+        raise ConfigError(said(f"--port {port}", f"0 to {MOST_PORT}"))
+    one: socket.socket | None = None
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        one = socket.socket(family, kind, number)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(address)
+        return one
+    except (OSError, UnicodeError, OverflowError) as error:
+        if one is not None:
+            one.close()
+        given = f"{host}:{port} cannot be listened on ({error})"
+        raise ConfigError(said(given, "a free address of this machine", do="choose another --port")) from None
+
+
+class QuietServer(uvicorn.Server):
+    """Signals are handled here: uvicorn would raise them again at the end, and so exit with 143."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+async def _served(server: uvicorn.Server, bound: socket.socket, ready: Callable[[], None]) -> int:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        server.force_exit = server.should_exit  # the second signal does not wait for answers
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    serving = asyncio.create_task(server.serve([bound]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    if not serving.done():
+        ready()
+    await serving
+    return 0 if server.started else 1
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,52 @@
+"""The claims of a ledger that lies beside the studies, judged over the records as they are now.
+
+Not here: the rules (`report/claims.py`). A claim that cannot be judged, such as one about a method that its study does
+not have, says so in its place and hides no other.
+
+    claims_of(Path("results"), {"r8": facts}).judged
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from paretune.core.config import load_toml
+from paretune.core.errors import UsageError
+from paretune.report.claims import Judged, Ledger, judged
+from paretune.report.facts import StudyFacts
+
+LEDGER = "claims.toml"
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Judged claims, and those that cannot be with the reason; `broken` says why the ledger itself cannot be read."""
+
+    there: bool
+    judged: list[Judged] = field(default_factory=list[Judged])
+    failed: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    broken: str = ""
+
+
+def ledger_of(root: Path, single: bool) -> Path:
+    """Where the ledger of a folder of studies, or of one study, lies."""
+    return (root.resolve().parent if single else root) / LEDGER
+
+
+def claims_of(ledger: Path, studies: Mapping[str, StudyFacts]) -> Claims:
+    """Judge every claim by the studies that are known, by their names."""
+    if not ledger.is_file():
+        return Claims(there=False)
+    try:
+        claims = load_toml(ledger, Ledger).claims
+    except UsageError as error:
+        return Claims(there=True, broken=str(error))
+    found = Claims(there=True)
+    for name, claim in claims.items():
+        try:
+            found.judged.append(judged(Ledger(claims={name: claim}), studies)[name])
+        except (UsageError, KeyError, IndexError) as error:  # also a sentence with a placeholder that has no condition
+            found.failed.append((name, str(error)))
+    return found
