@@ -5,13 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check fast lint docs report container verify-container clean
+.PHONY: demo test test-network check fast lint docs report container verify-container clean
 
 demo: $(VENV)/ready
 	$(BIN)/paretune study studies/demo.toml || test $$? -eq 3  # 3: done, and something stays undecided
 
+# What installs other tools from the package index (over 1 GB) is left to test-network.
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not network"
+
+test-network: $(VENV)/ready
+	$(BIN)/python -m pytest -m network
 
 # Lint, types, import rules, docs drift, fast tests: the first half of what .ci/run does.
 check: lint

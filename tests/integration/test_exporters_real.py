@@ -22,7 +22,7 @@ from paretune.records.exporters.export import export_records
 from paretune.records.exporters.flat import FlatRun, FlatStudy, flat_study
 from paretune.records.store import StudyFolder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 PINS = {"mlflow": "mlflow==3.17.2", "trackio": "trackio==0.43.0", "tensorboard": "tensorboard==2.21.0"}
 INSTALL_SECONDS = 540

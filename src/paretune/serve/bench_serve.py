@@ -78,7 +78,6 @@ def bench_serve(plan: BenchPlan, say: Callable[[str], None]) -> JsonObject:
     return {
         "requests_per_second": served["requests_per_second"],
         "mixed_ratio": mixed.ratio("mixed", "one"),
-        "mixed_ratio_to_merged": mixed.ratio("mixed", "one_merged"),
         "peer_ratio": peer.get("peer_ratio"),
         "peer_ratio_defaults": peer.get("peer_ratio_defaults"),
         "overhead_ratio": served["overhead_ratio"],
@@ -91,6 +90,7 @@ def bench_serve(plan: BenchPlan, say: Callable[[str], None]) -> JsonObject:
         "details": {
             **served["details"],
             "cliff_swaps": swaps,
+            "mixed_ratio_to_merged": mixed.ratio("mixed", "one_merged"),
             "tokens_per_second": mixed.median("mixed"),
             "peer": peer,
         },
