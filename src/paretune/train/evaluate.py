@@ -74,8 +74,8 @@ class Witness:
         """Compare with the trained model.
 
         Raises:
-            InertAdapterError: nothing moved, the output does not depend on what moved, or a whole kind of tensor
-                (all of an adapter's `lora_B`, say) stayed where it was.
+            InertAdapterError: no tensor of the encoder, or none of the head, moved; or the output does not depend on
+                what moved (as where all of an adapter's `lora_B` stay zero).
         """
         now = self._fingerprints(model)
         still = [name for name in now if now[name] == self._sums[name]]
