@@ -42,6 +42,7 @@ def test_no_request_breaks_the_server(tiny_model: Path, tmp_path: Path) -> None:
     again = httpx2.post(f"{server.url}/v1/load_lora_adapter", json={"lora_name": "again", "lora_path": "emotions"})
     assert again.status_code == 200, again.text
     last = httpx2.post(f"{server.url}/v1/classify", json={**golden, "adapter": "again"}).json()
-    assert last["results"][0]["probabilities"] == first, json.dumps(last)
+    # Nearly: the adapter that had all the traffic may be merged by now, which rounds otherwise.
+    assert last["results"][0]["probabilities"] == pytest.approx(first, abs=1e-5), json.dumps(last)
     code, errors = server.stop(signal.SIGTERM)
     assert code == 0 and "Traceback" not in errors, errors[-3000:]
