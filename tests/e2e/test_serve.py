@@ -19,9 +19,10 @@ import httpx2
 import pytest
 from served import digest_of, make
 
+from paretune.core.addresses import is_loopback
 from paretune.core.errors import ConfigError
 from paretune.serve.keys import Keys, make_key
-from paretune.serve.server import ServerOptions, assembled, check_address, expanded, is_loopback, named, serve
+from paretune.serve.server import ServerOptions, assembled, check_address, expanded, named, serve
 
 pytestmark = pytest.mark.slow
 START = """

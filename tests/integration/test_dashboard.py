@@ -16,10 +16,11 @@ from dashboard_reader import ODD, PAGES, client_of, text_of, write_one, write_st
 from fabricated_study import write_study
 from fastapi.testclient import TestClient
 
+from paretune.core.addresses import is_loopback
 from paretune.core.errors import ConfigError, RecordError
 from paretune.dashboard.app import create_app
 from paretune.dashboard.gate import COOKIE, POLICY, Rights
-from paretune.dashboard.server import check_token, is_loopback, serve_dashboard
+from paretune.dashboard.server import check_token, serve_dashboard
 
 TOKEN = "a-token-of-the-tests"
 

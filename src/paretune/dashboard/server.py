@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import signal
 import socket
@@ -18,12 +17,12 @@ from pathlib import Path
 
 import uvicorn
 
+from paretune.core.addresses import is_loopback, listening
 from paretune.core.errors import ConfigError, said
 from paretune.dashboard.app import create_app
 from paretune.dashboard.gate import LOOPBACK_HOSTS, Rights
 
 MOST_CONNECTIONS = 200
-MOST_PORT = 65_535
 NICE = 10  # pages give way to the runs that they show, whose seconds are measured
 
 
@@ -74,41 +73,6 @@ def check_token(token: str | None, host: str, local: bool) -> None:
         raise ConfigError(said(f"--host {host} without --token", "127.0.0.1, or a token that readers must give"))
     if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
         raise ConfigError(said("this --token", "visible ASCII characters without spaces, at least one"))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether every address that a host name stands for is the loopback's.
-
-    Raises:
-        ConfigError: it stands for none.
-    """
-    try:
-        found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise ConfigError(said(f"--host {host!r}", "an address of this machine, such as 127.0.0.1")) from None
-    return all(ipaddress.ip_address(str(one[4][0]).split("%")[0]).is_loopback for one in found)
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """A bound socket.
-
-    Raises:
-        ConfigError: the address is taken or not this machine's.
-    """
-    if not 0 <= port <= MOST_PORT:  # the resolver takes a larger one modulo 65,536
-        raise ConfigError(said(f"--port {port}", f"0 to {MOST_PORT}"))
-    one: socket.socket | None = None
-    try:
-        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        one = socket.socket(family, kind, number)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind(address)
-        return one
-    except (OSError, UnicodeError, OverflowError) as error:
-        if one is not None:
-            one.close()
-        given = f"{host}:{port} cannot be listened on ({error})"
-        raise ConfigError(said(given, "a free address of this machine", do="choose another --port")) from None
 
 
 class QuietServer(uvicorn.Server):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
 import signal
@@ -27,6 +26,7 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 
+from paretune.core.addresses import is_loopback, listening
 from paretune.core.config import validated
 from paretune.core.errors import ConfigError, said
 from paretune.core.limits import usable_cores
@@ -156,39 +156,6 @@ def check_address(host: str, keys: Keys | None) -> None:
     if keys is None and not is_loopback(host):
         given = f"--host {host} without --api-keys"
         raise ConfigError(said(given, "127.0.0.1, or a file of keys", do="`paretune keys` makes one"))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether every address that a host name stands for is the loopback's.
-
-    Raises:
-        ConfigError: it stands for none.
-    """
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise ConfigError(said(f"--host {host!r}", "an address of this machine, such as 127.0.0.1")) from None
-    return all(ipaddress.ip_address(str(one[4][0]).split("%")[0]).is_loopback for one in found)
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """A bound socket; connections are refused until the server listens on it.
-
-    Raises:
-        ConfigError: the address is taken or not this machine's.
-    """
-    one: socket.socket | None = None
-    try:
-        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        one = socket.socket(family, kind, number)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind(address)
-        return one
-    except (OSError, UnicodeError, OverflowError) as error:
-        if one is not None:
-            one.close()
-        given = f"{host}:{port} cannot be listened on ({error})"
-        raise ConfigError(said(given, "a free address of this machine", do="choose another --port")) from None
 
 
 def expanded(bundles: Sequence[tuple[str | None, Path]]) -> list[tuple[str | None, Path]]:
