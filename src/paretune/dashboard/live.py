@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from paretune.core.config import JsonObject
 from paretune.dashboard.index import RunEntry, StudyEntry, progress
 from paretune.dashboard.tail import Place, read_tail
-from paretune.dashboard.words import ago, phase_name, runs_done, study_state
+from paretune.dashboard.words import ago, runs_done, study_state
+from paretune.report.cost_sheets import phase_name
 from paretune.report.wording import Words
 
 PLACE = re.compile(r"([0-9A-Za-z_.-]{1,80}):(\d{1,20}):(\d{1,20})")

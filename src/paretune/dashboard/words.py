@@ -48,20 +48,6 @@ def verdict_of_claim(words: Words, verdict: str) -> str:
     return names.get(verdict, verdict)
 
 
-def phase_name(words: Words, phase: str) -> str:
-    """A phase of a run."""
-    names = {
-        "load": words.say("loading"),
-        "tokenize": words.say("tokenizing"),
-        "step": words.say("training steps"),
-        "eval": words.say("evaluation"),
-        "save": words.say("saving"),
-        "predict": words.say("prediction"),
-        "latency": words.say("latency probe"),
-    }
-    return names.get(phase, phase)
-
-
 def trouble_text(words: Words, trouble: Trouble) -> str:
     """What is wrong with a file, and what to do."""
     values = {"place": trouble.place, "file": trouble.file, "version": words.count(trouble.version)}

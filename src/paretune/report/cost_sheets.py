@@ -158,10 +158,8 @@ def _at_the_edge(selection: Selection) -> bool:
     return len(tried) > 1 and selection.learning_rate in (min(tried), max(tried))
 
 
-def phases_sheet(facts: StudyFacts, words: Words) -> Sheet:
-    """Seconds and peak memory of each phase, means over scored runs."""
-    present = {phase.phase for method in facts.scored for one in method.measurements() for phase in one.phases}
-    phases = [phase for phase in PHASES if phase in present] + sorted(present - set(PHASES))
+def phase_name(words: Words, phase: str) -> str:
+    """A phase of a run, for readers."""
     names = {
         "load": words.say("loading"),
         "tokenize": words.say("tokenizing"),
@@ -171,6 +169,13 @@ def phases_sheet(facts: StudyFacts, words: Words) -> Sheet:
         "predict": words.say("prediction"),
         "latency": words.say("latency probe"),
     }
+    return names.get(phase, phase)
+
+
+def phases_sheet(facts: StudyFacts, words: Words) -> Sheet:
+    """Seconds and peak memory of each phase, means over scored runs."""
+    present = {phase.phase for method in facts.scored for one in method.measurements() for phase in one.phases}
+    phases = [phase for phase in PHASES if phase in present] + sorted(present - set(PHASES))
     lines: list[tuple[Cell, ...]] = []
     for method in facts.methods:
         cells: list[Cell] = []
@@ -182,5 +187,5 @@ def phases_sheet(facts: StudyFacts, words: Words) -> Sheet:
             else:
                 cells.append(Cell("—"))
         lines.append((Cell(method.label, kind="name"), *cells))
-    columns = (words.say("method"), *(names.get(phase, phase) for phase in phases))
+    columns = (words.say("method"), *(phase_name(words, phase) for phase in phases))
     return Sheet(words.say("Phases of a run: time and peak memory"), columns, tuple(lines))
