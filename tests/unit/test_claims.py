@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,21 @@ def test_a_rule_gives_its_verdict(facts: StudyFacts, tmp_path: Path, condition: 
     assert evidence.low is not None and evidence.high is not None and evidence.estimate is not None
     assert evidence.low <= evidence.estimate <= evidence.high
     assert len(evidence.run_ids) == len(set(evidence.run_ids)) == 10
+
+
+@pytest.mark.parametrize(("p_holm", "verdict"), [(0.04, "supported"), (0.07, "undecided")])
+@pytest.mark.parametrize(("method", "than"), [("full", "head"), ("head", "full")])
+def test_a_difference_to_the_control_is_corrected(
+    facts: StudyFacts, tmp_path: Path, p_holm: float, verdict: str, method: str, than: str
+) -> None:
+    """A claim says no more than the study's own table: with Holm's correction, whichever side the control is on."""
+    corrected = dict(facts.comparisons)
+    corrected["head"] = replace(corrected["head"], p_holm=p_holm)
+    facts = replace(facts)
+    facts.__dict__["comparisons"] = corrected  # in place of the cached property
+    condition = f'study = "s", method = "{method}", than = "{than}", rule = "better"'
+    found = judged(_ledger(tmp_path, a=condition), {"s": facts})["one"]
+    assert found.verdict == (verdict if method == "full" else "refuted")
 
 
 def test_runs_that_learnt_nothing_are_counted(facts: StudyFacts, tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ _WANTED: Mapping[Rule, tuple[str, ...]] = {
 class Condition(Settings):
     """One rule about a method of a study, against another one of it.
 
+    A difference to the study's control, on its test split, is "better" only where it is significant with Holm's
+    correction, as in the study's own table; other pairs are not corrected, and a sentence on one should say so.
     In quality: "better", "not_worse" (by `margin` or more) or "equivalent" (within ±margin), on `split`. In a `cost`:
     the ratio of the two methods' costs is "at_most" or "at_least" `ratio`. Of one method: at least so many `runs` gave
     "one_class" to every test example.
@@ -218,13 +220,23 @@ def _quality(
         return None, "not_measured"
     low, high = found.difference.low, found.difference.high
     if condition.rule == "better":
-        verdict: Verdict = "supported" if low > 0 else "refuted" if high <= 0 else "undecided"
+        shown = low > 0 and _significant(condition, facts)
+        verdict: Verdict = "supported" if shown else "refuted" if high <= 0 else "undecided"
     elif condition.rule == "not_worse":
         verdict = "supported" if low > -margin else "refuted" if high <= -margin else "undecided"
     else:
         outside = low >= margin or high <= -margin
         verdict = "supported" if found.verdict == "equivalent" else "refuted" if outside else "undecided"
     return found.difference, verdict
+
+
+def _significant(condition: Condition, facts: StudyFacts) -> bool:
+    """Whether Holm's correction leaves a difference to the control significant; True for other pairs."""
+    pair, control = {condition.method, str(condition.than)}, facts.study.control
+    if condition.split != "test" or control not in pair or len(pair) == 1:
+        return True
+    other = facts.comparisons.get(next(iter(pair - {control})))
+    return other is not None and other.p_holm is not None and other.p_holm <= 1 - LEVEL
 
 
 def _ratio(
