@@ -21,6 +21,7 @@ from paretune.report.research.prose import Slot, parsed
 from paretune.report.research.report import gather_report
 from paretune.report.research.schema import Figure, Listing, ResearchReport, Table, Text
 from paretune.report.research.write import judge, ledger_beside, write_report
+from paretune.report.tables import rows_of
 from paretune.report.wording import LANGUAGES, Words
 
 CLAIMS = """
@@ -155,7 +156,7 @@ def test_what_cannot_be_written_is_one_line(study: Path, tmp_path: Path) -> None
 @pytest.fixture(scope="module")
 def parts(study: Path) -> Parts:
     facts = gather(StudyFolder(study))
-    return Parts({"s": facts}, {}, study.parent, Words("en"))
+    return Parts({"s": facts}, {facts.study.name: rows_of(facts)}, {}, study.parent, Words("en"))
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,8 @@ def check_cited(cited: Sequence[str]) -> None:
     Raises:
         RecordError: one has none.
     """
-    if missing := [key for key in cited if key not in known_keys()]:
+    known = known_keys()
+    if missing := [key for key in cited if key not in known]:
         raise RecordError(said(f"cited and not in {BIBLIOGRAPHY}: {', '.join(missing[:5])}", "an entry for each"))
 
 

@@ -3,7 +3,7 @@
 Not here: the tables and figures themselves (`sheets.py`, `figures.py` and their like). A slot is named after its study,
 "r8/quality"; one whose study is not there becomes the words "not measured".
 
-    Parts({"r8": facts}, claims, Path.cwd(), Words("ru")).filled(Slot("table", "r8/quality"))
+    Parts({"r8": facts}, {"r8": rows_of(facts)}, claims, Path.cwd(), Words("ru")).filled(Slot("table", "r8/quality"))
 """
 
 from __future__ import annotations
@@ -29,17 +29,16 @@ from paretune.report.latency import latency_figure
 from paretune.report.research.prose import SLOT, Slot
 from paretune.report.research.schema import Block, Figure, Listing, Table, Text
 from paretune.report.sheets import Cell, Sheet
-from paretune.report.tables import MethodRow, rows_of
+from paretune.report.tables import MethodRow
 from paretune.report.wording import Words
-
-MISSING_FILE = "—"
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything that may be asked for; `root` is where the repository's files lie."""
+    """Everything that may be asked for; `rows` are summaries by study, `root` is where the repository's files lie."""
 
     studies: Mapping[str, StudyFacts]
+    rows: Mapping[str, list[MethodRow]]
     claims: Mapping[str, Judged]
     root: Path
     words: Words
@@ -59,7 +58,7 @@ class Parts:
         if facts is None:
             return [Text(markdown=self._not_measured(study))]
         if slot.kind == "answer":
-            return [Text(markdown=answer_of(facts, rows_of(facts), self.words))]
+            return [Text(markdown=answer_of(facts, self.rows[facts.study.name], self.words))]
         found = self._tables(facts) if slot.kind == "table" else self._figures(facts)
         made = found.get(name, found.get(name.partition("-")[0]))
         if made is None:
@@ -94,10 +93,10 @@ class Parts:
 
     def _tables(self, facts: StudyFacts) -> dict[str, Callable[[str], list[Table]]]:
         """By the beginning of a name; what stands after a dash, such as a split, is the maker's to read."""
-        words, rows = self.words, rows_of(facts)
+        words, rows = self.words, self.rows[facts.study.name]
 
         def of(*made: Sheet | None) -> list[Table]:
-            return [self._table(facts, one) for one in made if one is not None]
+            return [table_of(one, facts.study.name) for one in made if one is not None]
 
         def split(name: str) -> Sheet:
             return sheets.scores_sheet(facts, rows, words, name.partition("-")[2] or "test")
@@ -117,12 +116,9 @@ class Parts:
             "inference": lambda name: of(*(inference_sheets(facts.inference, words) if facts.inference else [])),
         }
 
-    def _table(self, facts: StudyFacts, sheet: Sheet) -> Table:
-        return table_of(f"{facts.study.name}-{len(sheet.columns)}", sheet, facts.study.name)
-
     def _figures(self, facts: StudyFacts) -> dict[str, Callable[[str], list[Figure]]]:
         words = self.words
-        rows: list[MethodRow] = rows_of(facts)
+        rows = self.rows[facts.study.name]
         exploration = facts.exploration
 
         def of(*made: ink.Figure | None) -> list[Figure]:
@@ -144,7 +140,7 @@ class Parts:
         }
 
 
-def table_of(name: str, sheet: Sheet, study: str = "") -> Table:
+def table_of(sheet: Sheet, study: str = "") -> Table:
     """A sheet as a block; its title names its study."""
     title = f"{study}: {sheet.title}" if study else sheet.title
 
@@ -152,7 +148,7 @@ def table_of(name: str, sheet: Sheet, study: str = "") -> Table:
         return one.text, one.note
 
     rows = [[cell(one) for one in row] for row in sheet.rows]
-    return Table(name=name, title=title, columns=list(sheet.columns), rows=rows, notes=list(sheet.notes))
+    return Table(title=title, columns=list(sheet.columns), rows=rows, notes=list(sheet.notes))
 
 
 def figure_of(study: str, figure: ink.Figure) -> Figure:
@@ -162,5 +158,5 @@ def figure_of(study: str, figure: ink.Figure) -> Figure:
         title=f"{study}: {figure.title}",
         caption=figure.caption,
         spec=figure.wide,
-        data=table_of(f"{study}-{figure.name}-data", figure.sheet),
+        data=table_of(figure.sheet),
     )

@@ -16,11 +16,12 @@ from pathlib import Path
 from paretune.core.config import load_toml
 from paretune.core.errors import RecordError, said
 from paretune.records.store import StudyFolder
-from paretune.report.claims import Judged, Ledger, check_claims, judged
+from paretune.report.claims import Ledger, check_claims, judged
 from paretune.report.facts import StudyFacts, gather
 from paretune.report.research.parts import Parts
 from paretune.report.research.prose import SLOT, Prose, citations, read_prose
 from paretune.report.research.schema import Block, Chapter, Edition, ResearchReport, Text
+from paretune.report.tables import rows_of
 from paretune.report.wording import LANGUAGES, Words
 
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)?(?!\w)")
@@ -46,8 +47,9 @@ def gather_report(folders: Sequence[Path], ledger: Path | None, root: Path) -> R
     check_claims(claims)
     prose = {lang: read_prose(lang) for lang in LANGUAGES}
     check_editions(prose)
+    rows = {name: rows_of(facts) for name, facts in studies.items()}
     return ResearchReport(
-        editions={lang: _edition(lang, prose[lang], studies, claims, root) for lang in LANGUAGES},
+        editions={lang: _edition(prose[lang], Parts(studies, rows, claims, root, Words(lang))) for lang in LANGUAGES},
         claims=list(claims.values()),
         studies={
             name: [run.id for method in facts.scored for _, run in sorted(method.runs.items())]
@@ -56,11 +58,7 @@ def gather_report(folders: Sequence[Path], ledger: Path | None, root: Path) -> R
     )
 
 
-def _edition(
-    lang: str, prose: Sequence[Prose], studies: dict[str, StudyFacts], claims: dict[str, Judged], root: Path
-) -> Edition:
-    words = Words(lang)
-    parts = Parts(studies, claims, root, words)
+def _edition(prose: Sequence[Prose], parts: Parts) -> Edition:
     chapters: list[Chapter] = []
     for one in prose:
         blocks: list[Block] = []
@@ -69,8 +67,8 @@ def _edition(
         chapters.append(Chapter(slug=one.slug, title=one.title, blocks=blocks))
     texts = [block.markdown for chapter in chapters for block in chapter.blocks if isinstance(block, Text)]
     return Edition(
-        lang="ru" if lang == "ru" else "en",
-        title=words.say(
+        lang="ru" if parts.words.lang == "ru" else "en",
+        title=parts.words.say(
             "Using LoRA adapters effectively to fine-tune language models under limited computing resources"
         ),
         chapters=chapters,

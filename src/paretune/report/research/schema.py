@@ -27,7 +27,6 @@ class Table(Settings):
     """A generated table; a cell is a text with a second line in small print (empty where there is none)."""
 
     kind: Literal["table"] = "table"
-    name: str
     title: str
     columns: list[str]
     rows: list[list[tuple[str, str]]]
