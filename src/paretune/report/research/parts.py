@@ -72,7 +72,7 @@ class Parts:
         return SLOT.sub(lambda found: self.sentence(found[2]) if found[1] == "claim" else found[0], markdown)
 
     def sentence(self, claim: str) -> str:
-        """A claim's sentence with its figures; an unsupported one says so.
+        """A claim's sentence with its figures, which was written for the verdict that stands in the ledger.
 
         Raises:
             UnknownNameError: no claim of that name is in the ledger.
