@@ -314,6 +314,7 @@ def test_an_unknown_verb_or_option(refused: Call, arguments: list[str]) -> None:
     refused(*arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [

@@ -107,6 +107,7 @@ def test_a_report_says_its_answer_and_where_it_lies(say: Say, lang: str) -> None
     assert "tfidf" in said and ("Отчёт: " if lang == "ru" else "Report: ") in said
 
 
+@pytest.mark.slow
 def test_new_and_then_study_is_all_it_takes(say: Say, tiny_model: Path) -> None:
     """A user's own CSV: `new` with flags, the written file is a valid study, and `study` runs it to a report."""
     write_csv(Path("mine.csv"), toy_rows(60))

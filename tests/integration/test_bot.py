@@ -458,6 +458,7 @@ except ParetuneError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_process_and_no_secret_was_said(tmp_path: Path, number: signal.Signals) -> None:
     """Exit code 0; torch was never imported; a failing Telegram, whose URL carries the token, is logged without it."""

@@ -234,6 +234,7 @@ def export_page_text(folder: Path, out: Path) -> str:
     return text_of(export_page(folder, out, "en").read_text("utf-8"))
 
 
+@pytest.mark.slow
 def test_export_is_one_file_with_everything(studies: Path, tmp_path: Path) -> None:
     """The report's page with budgets, settings and examples; nothing is asked of any host; the same bytes each time."""
     out = export_page(studies / "settings", tmp_path / "out.html", "en")

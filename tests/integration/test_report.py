@@ -70,6 +70,7 @@ def test_report_is_whole_and_self_contained(folder: Path, lang: str) -> None:
     assert ("пилот" if lang == "ru" else "pilot") in html
 
 
+@pytest.mark.slow
 def test_report_is_the_same_each_time(folder: Path, tmp_path: Path) -> None:
     """Two builds give the same bytes, in another process too."""
     first = build(folder, "ru", tmp_path / "a.html").read_bytes()

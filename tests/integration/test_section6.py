@@ -140,6 +140,7 @@ def routes_of(service: Service) -> list[tuple[str, str]]:
     return [(method, one.path) for one in iter_route_contexts(app.routes) for method in sorted(one.methods or ())]
 
 
+@pytest.mark.slow
 def test_no_route_answers_without_its_key(locked: Service) -> None:
     """22: every route of the app × no key, wrong key, other case, other scheme, slash, OPTIONS, forged host."""
     routes = routes_of(locked)

@@ -90,6 +90,7 @@ def test_another_learning_rate_is_named(made: Path, container: Path) -> None:
     assert code == 1 and "bitfit: learning rate 0.003 on the host, 0.5 in the container" in said
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_wrong_usage(made: Path, container: Path, tmp_path: Path) -> None:
     """Another study file, no study, no arguments: exit 2 and one line."""
     folder = StudyFolder(container)

@@ -35,6 +35,7 @@ def only(given: Scores, margin: float = 0.01, level: float = 0.95) -> Comparison
     return comparison
 
 
+@pytest.mark.slow
 @settings(max_examples=20)  # statsmodels collects garbage in every call: 0.1 s each
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_equals_statsmodels(p_values: list[float]) -> None:
