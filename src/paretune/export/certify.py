@@ -148,7 +148,7 @@ def _moved(desk: Desk) -> Check:
         method = make_method(desk.setting.spec.kind, desk.setting.spec.settings)
         assert isinstance(method, Adaptation)
         method.attach(began, torch_generator(desk.setting.spec.seed, "init"))
-        far = float((began.head.weight - desk.model.head.weight).abs().max())
+        far = float((began.head.weight - desk.model.head.weight).detach().abs().max())
         return _check("moved", far >= LEAST_EFFECT, "largest change of the head by training", far, LEAST_EFFECT)
     parameters = dict(desk.model.encoder.named_parameters())
     moved = sum(
