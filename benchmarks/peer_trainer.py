@@ -1,8 +1,8 @@
 """The outside authority: plain `peft` + `transformers.Trainer` on the data, seeds and settings of a finished study.
 
-Nothing of paretune's training is used: the Trainer's own loop, optimizer, schedule, random order and autocast, peft's
-own LoRA. Equal are the splits, base model, mean pooling, batch size, epochs, learning rate, warm-up, weight decay,
-clipping, dropout 0 and bf16. `run` trains what is missing; `compare` prints, for each method, the difference
+Nothing of paretune's training is used: the Trainer's own loop, schedule, random order and autocast, plain AdamW, peft's
+own LoRA. Equal are the splits, base model, mean pooling, batch size, epochs, learning rates of encoder and head, warm-up, weight
+decay, clipping, dropout 0 and bf16. `run` trains what is missing; `compare` prints, for each method, the difference
 "paretune minus peer" with the crossed 95 % interval, as one JSON line.
 
     paretune study studies/r8.toml
@@ -69,6 +69,21 @@ def build(source: str, kind: str, settings: dict, classes: int) -> nn.Module:
     return MeanPooled(encoder, config.hidden_size, classes)
 
 
+def parameter_groups(model: nn.Module, learning_rate: float, train_spec: dict) -> list[dict]:
+    """Matrices decay, vectors do not; the new head has the study's own rate for it."""
+    groups = []
+    for of_head, rate in ((False, learning_rate), (True, train_spec["head_learning_rate"])):
+        named = [one for name, one in model.named_parameters() if name.startswith("head.") is of_head]
+        parameters = [one for one in named if one.requires_grad]
+        matrices = [one for one in parameters if one.ndim > 1]
+        vectors = [one for one in parameters if one.ndim <= 1]
+        groups += [
+            {"params": matrices, "lr": rate, "weight_decay": train_spec["weight_decay"]},
+            {"params": vectors, "lr": rate, "weight_decay": 0.0},
+        ]
+    return [group for group in groups if group["params"]]
+
+
 def train_one(data: pd.DataFrame, labels: list[str], spec: dict, out: Path) -> None:
     """Train one method with one seed and write its test predictions."""
     began = time.time()
@@ -109,7 +124,14 @@ def train_one(data: pd.DataFrame, labels: list[str], spec: dict, out: Path) -> N
         dataloader_pin_memory=False,
         remove_unused_columns=False,
     )
-    trainer = Trainer(model=model, args=arguments, train_dataset=train_rows, processing_class=tokenizer)
+    optimizer = torch.optim.AdamW(parameter_groups(model, spec["learning_rate"], train_spec))
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=train_rows,
+        processing_class=tokenizer,
+        optimizers=(optimizer, None),  # the Trainer makes its own schedule
+    )
     trainer.train()
     trained = time.time() - began
     order = np.argsort([-len(row["input_ids"]) for row in test_rows])

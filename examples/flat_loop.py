@@ -34,7 +34,8 @@ def reuters(rows: int) -> tuple[list[str], list[str]]:
 
 def losses(
     model_source: str, texts: list[str], labels: list[str], *, seed: int = 0, steps: int = 20, epochs: int = 3,
-    batch_size: int = 16, max_tokens: int = 128, learning_rate: float = 1e-3, rank: int = 8, bf16: bool = False,
+    batch_size: int = 16, max_tokens: int = 128, learning_rate: float = 1e-3, head_learning_rate: float = 1e-2,
+    rank: int = 8, bf16: bool = False,
 ) -> list[float]:  # fmt: skip
     """Loss of each of the first `steps` optimizer steps of a training of `epochs` epochs."""
     # Tokens and targets.
@@ -71,12 +72,16 @@ def losses(
                 (whole if len(batch) == batch_size else rest).append(batch)
         batches += [whole[place] for place in random.permutation(len(whole))] + rest
 
-    # AdamW: matrices decay, vectors do not; warm-up over a tenth, then linear to zero; gradients clipped at 1.
-    parameters = [one for one in encoder.parameters() if one.requires_grad] + list(head.parameters())
-    matrices = [one for one in parameters if one.ndim > 1]
-    vectors = [one for one in parameters if one.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, fused=True)
+    # AdamW: matrices decay, vectors do not; the head has a rate of its own; warm-up over a tenth, then linear to
+    # zero; gradients clipped at 1.
+    adapter = [one for one in encoder.parameters() if one.requires_grad]
+    groups = [
+        {"params": adapter, "peak": learning_rate, "weight_decay": 0.01},
+        {"params": [head.weight], "peak": head_learning_rate, "weight_decay": 0.01},
+        {"params": [head.bias], "peak": head_learning_rate, "weight_decay": 0.0},
+    ]
+    parameters = [*adapter, *head.parameters()]
+    optimizer = torch.optim.AdamW(groups, fused=True)
     warmup = max(1, round(len(batches) * 0.1))
 
     encoder.train()
@@ -84,7 +89,7 @@ def losses(
     for step, batch in enumerate(batches[:steps], start=1):
         factor = step / warmup if step <= warmup else (len(batches) - step + 1) / (len(batches) - warmup + 1)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * factor
+            group["lr"] = group["peak"] * factor
         width = max(lengths[batch])
         input_ids = torch.full((len(batch), width), tokenizer.pad_token_id)
         mask = torch.zeros((len(batch), width), dtype=torch.long)

@@ -99,15 +99,19 @@ class AdaptationContract:
         assert {name for name in names if name.startswith("encoder.")} == wanted
 
     def test_each_trained_tensor_is_in_one_group(self, method: Adaptation, source: str) -> None:
-        """The optimizer gets every trained tensor once; matrices decay and vectors do not."""
+        """The optimizer gets every trained tensor once; matrices decay and vectors do not; the head has its own rate."""
         model = attached(method, source)
-        groups = method.parameter_groups(model, 1e-3, 0.1)
+        groups = method.parameter_groups(model, 1e-3, 1e-2, 0.1)
+        head = {id(one) for one in model.head.parameters()}
+        searched_is_heads = set(map(id, trainable(model).values())) == head
         listed = [parameter for group in groups for parameter in group["params"]]  # type: ignore[attr-defined]
         assert sorted(map(id, listed)) == sorted(map(id, trainable(model).values()))
         for group in groups:
             vectors = {parameter.ndim <= 1 for parameter in group["params"]}  # type: ignore[attr-defined]
             assert vectors == {group["weight_decay"] == 0.0}
-            assert group["lr"] == 1e-3
+            of_head = {id(one) in head for one in group["params"]}  # type: ignore[attr-defined]
+            assert len(of_head) == 1
+            assert group["lr"] == (1e-2 if of_head == {True} and not searched_is_heads else 1e-3)
 
     def test_training_moves_the_trained_and_nothing_else(
         self, method: Adaptation, source: str, encoded: Encoded

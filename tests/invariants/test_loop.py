@@ -218,8 +218,12 @@ def test_the_loop_equals_plain_peft_and_adamw(source: str, encoded: Encoded) -> 
     new_method("lora").attach(model, torch_generator(2, "init"))
     assert isinstance(model.encoder, peft.PeftModel)
     parameters = [one for one in model.parameters() if one.requires_grad]
-    decays = [{"params": [one], "weight_decay": 0.01 if one.ndim > 1 else 0.0} for one in parameters]
-    optimizer = torch.optim.AdamW(decays, lr=1e-3)
+    head = set(model.head.parameters())
+    groups = [
+        {"params": [one], "lr": 1e-2 if one in head else 1e-3, "weight_decay": 0.01 if one.ndim > 1 else 0.0}
+        for one in parameters
+    ]
+    optimizer = torch.optim.AdamW(groups)
     batches = epoch_batches(encoded.lengths_n, 16, seed=2, epoch=0)
     warm = max(1, round(len(batches) / 10))
     schedule = torch.optim.lr_scheduler.LambdaLR(

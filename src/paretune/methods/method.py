@@ -70,16 +70,17 @@ class Adaptation(Method):
         """Freeze, insert and unfreeze in place; what is drawn at random comes from the generator."""
 
     def parameter_groups(
-        self, model: EncoderClassifier, learning_rate: float, weight_decay: float
+        self, model: EncoderClassifier, learning_rate: float, head_learning_rate: float, weight_decay: float
     ) -> list[dict[str, object]]:
-        """Groups for the optimizer: matrices decay, vectors (biases, norms) do not."""
-        parameters = list(trainable(model).values())
-        matrices = [one for one in parameters if one.ndim > 1]
-        vectors = [one for one in parameters if one.ndim <= 1]
-        groups: list[dict[str, object]] = [
-            {"params": matrices, "lr": learning_rate, "weight_decay": weight_decay},
-            {"params": vectors, "lr": learning_rate, "weight_decay": 0.0},
-        ]
+        """Groups for the optimizer: matrices decay, vectors (biases, norms) do not; the new head has its own rate."""
+        head = {id(one) for one in model.head.parameters()}
+        groups: list[dict[str, object]] = []
+        for of_head, rate in ((False, learning_rate), (True, head_learning_rate)):
+            parameters = [one for one in trainable(model).values() if (id(one) in head) is of_head]
+            matrices = [one for one in parameters if one.ndim > 1]
+            vectors = [one for one in parameters if one.ndim <= 1]
+            groups.append({"params": matrices, "lr": rate, "weight_decay": weight_decay})
+            groups.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
         return [group for group in groups if group["params"]]
 
     def state(self, model: EncoderClassifier) -> dict[str, torch.Tensor]:

@@ -32,6 +32,12 @@ class HeadOnly(Adaptation):
         freeze(model.encoder)
         model.new_head(generator)
 
+    def parameter_groups(
+        self, model: EncoderClassifier, learning_rate: float, head_learning_rate: float, weight_decay: float
+    ) -> list[dict[str, object]]:
+        """The rate that is searched is the head's: there is nothing else that learns."""
+        return super().parameter_groups(model, learning_rate, learning_rate, weight_decay)
+
 
 class LastLayersSettings(Settings):
     """`layers` is the number of top transformer layers that are trained."""

@@ -28,20 +28,22 @@ from paretune.train.batches import epoch_batches
 from paretune.train.checkpoint import checkpoint_bytes, read_checkpoint, write_checkpoint
 from paretune.train.optim import adamw, schedule_factor, set_learning_rate
 
-RECIPE = 2  # raised when the same settings would train to other numbers: 2, noise on the lengths of batches
+RECIPE = 3  # raised when the same settings would train to other numbers: 3, the head has a learning rate of its own
 
 
 class TrainSpec(Settings):
     """The study's [train] table, the same for every trained method.
 
     `batch_size` is what one optimizer step sees; `micro_batch_size` how much of it is computed at once (all by
-    default). `precision` "auto" is bf16 autocast with fp32 weights where the processor has bf16, else fp32.
+    default). The head starts from noise and learns at a rate of its own, which is not searched; the encoder at the
+    method's. `precision` "auto" is bf16 autocast with fp32 weights where the processor has bf16, else fp32.
     """
 
     epochs: int = Field(default=3, ge=1)
     batch_size: int = Field(default=16, ge=1)
     micro_batch_size: int | None = Field(default=None, ge=1)
     max_tokens: int = Field(default=128, ge=4)
+    head_learning_rate: float = Field(default=1e-2, gt=0, lt=10)
     weight_decay: float = Field(default=0.01, ge=0)
     warmup_share: float = Field(default=0.1, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)
@@ -76,7 +78,7 @@ def train(
     precision = chosen_precision(spec.precision)
     batches = planned_batches(encoded, spec, seed)
     steps = len(batches)
-    optimizer = adamw(method.parameter_groups(model, learning_rate, spec.weight_decay))
+    optimizer = adamw(method.parameter_groups(model, learning_rate, spec.head_learning_rate, spec.weight_decay))
     parameters = list(trainable(model).values())
     first = 1
     if checkpoint is not None and checkpoint.exists():
