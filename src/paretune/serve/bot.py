@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from paretune.core.errors import ConfigError, UsageError, said
+from paretune.core.secret_files import read_secret
 
 TOKEN_VARIABLE = "PARETUNE_BOT_TOKEN"
 TELEGRAM = "https://api.telegram.org"
@@ -36,21 +37,6 @@ class BotSettings:
     token: str = field(repr=False)
     telegram_api: str = TELEGRAM
     state: Path | None = None
-
-
-def read_secret(file: Path, option: str) -> str:
-    """The one line of a secret's file.
-
-    Raises:
-        ConfigError: missing, unreadable, empty or more than one line; what stands in it is not repeated.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{option} {file} cannot be read ({type(error).__name__})") from None
-    if len(lines) != 1:
-        raise ConfigError(said(f"{option} {file} holds {len(lines)} words", "one line with nothing but the secret"))
-    return lines[0]
 
 
 def read_token(file: Path | None, environment: Mapping[str, str]) -> str:
