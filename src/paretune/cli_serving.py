@@ -21,9 +21,14 @@ STORE = Path("adapters-store")
 
 
 def export(
-    source: Annotated[Path, typer.Argument(help="A study's folder under runs/, or one run's.", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="A study's folder, or one run's.", show_default=False)],
     out: OutOption,
-    to: Annotated[str, typer.Option("--to", help="bundle, peft or merged.")] = "bundle",
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", help="A model: bundle, peft or merged. A study's records: csv, tensorboard, mlflow or trackio."
+        ),
+    ] = "bundle",
     best: Annotated[bool, typer.Option("--best", help="Take what the study's statistics support.")] = False,
     memory: Annotated[
         str | None, typer.Option("--memory", help='With --best: most peak memory of training, such as "1 GiB".')
@@ -43,7 +48,24 @@ def export(
     lang: LangOption = None,
     json_line: JsonFlag = False,
 ) -> None:
-    """Export a run as a certified bundle, or as files for plain peft or transformers."""
+    """Export a run as a certified bundle or for plain peft or transformers; or a study's records for another tool."""
+    from paretune.export.targets import FORMS, check_target
+
+    used = {
+        "--best": best,
+        "--memory": memory is not None,
+        "--time": time is not None,
+        "--target-risk": target_risk is not None,
+        "--int8": int8,
+        "--no-inference": not inference,
+    }
+    if check_target(to, used) not in FORMS:
+        from paretune.export.records_command import records_command
+
+        lines, tree = records_command(source, out, to, language(lang))
+        print("\n".join(lines))
+        say_json(json_line, tree)
+        return
     from rich.console import Console
 
     from paretune.export.export_command import export_command

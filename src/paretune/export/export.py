@@ -29,6 +29,7 @@ from paretune.export.int8 import Variant, measure_int8, write_int8
 from paretune.export.manifest import Order, card_facts, draft_manifest
 from paretune.export.plain import LABELS_FILE, check_merged, check_peft, write_merged, write_peft
 from paretune.export.snippets import To
+from paretune.export.targets import FORMS
 from paretune.export.trained import check_exportable, study_folder_of
 from paretune.models.sources import ModelSpec
 from paretune.records.bundle import Check
@@ -43,8 +44,6 @@ from paretune.serve.bundle import (
     seal,
 )
 from paretune.serve.names import id_of
-
-FORMS: tuple[To, ...] = ("bundle", "peft", "merged")
 
 
 @dataclass(frozen=True)

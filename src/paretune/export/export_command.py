@@ -14,8 +14,9 @@ from pathlib import Path
 from paretune.core.config import JsonObject, nearest
 from paretune.core.errors import ConfigError, said
 from paretune.core.units import parse_bytes, parse_seconds
-from paretune.export.export import FORMS, Exported, export
+from paretune.export.export import Exported, export
 from paretune.export.int8 import Variant
+from paretune.export.targets import FORMS
 from paretune.report.wording import Words
 
 _TEXTS: Mapping[str, Mapping[str, str]] = {
