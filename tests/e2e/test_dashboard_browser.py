@@ -20,12 +20,12 @@ from page_visit import CHROMIUM, PHONE, Service, Visit
 from playwright.sync_api import Browser, Page, expect
 
 from paretune.dashboard.app import create_app
-from paretune.dashboard.draws import chances, draws_of
 from paretune.dashboard.gate import LOOPBACK_HOSTS, Rights
 from paretune.dashboard.gathered import Gatherer
 from paretune.dashboard.generated import event_lines
 from paretune.dashboard.index import Index
 from paretune.records.store import RunFolder
+from paretune.report.draws import chances, draws_of
 
 pytestmark = [
     pytest.mark.slow,

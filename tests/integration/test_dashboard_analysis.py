@@ -15,12 +15,12 @@ from fabricated_study import write_study
 from fastapi.testclient import TestClient
 
 from paretune.core.errors import ConfigError, RecordError
-from paretune.dashboard.draws import chances, draws_of, for_browser
 from paretune.dashboard.export import export_page
-from paretune.dashboard.factors import effects_of, groups_of
 from paretune.dashboard.generated import Size, write_generated
 from paretune.dashboard.mistakes import Choice, hard_examples
 from paretune.records.store import StudyFolder
+from paretune.report.draws import chances, draws_of, for_browser
+from paretune.report.factors import effects_of, groups_of
 from paretune.report.facts import gather
 from paretune.report.wording import Words
 from paretune.stats.budget import p_best

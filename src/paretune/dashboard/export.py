@@ -17,15 +17,15 @@ import numpy as np
 
 from paretune.core.errors import RecordError, said
 from paretune.dashboard import mistakes
-from paretune.dashboard.draws import Draws, chances, draws_of
-from paretune.dashboard.effect_figures import effect_figure, parallel_figure
-from paretune.dashboard.factors import effects_of, groups_of, why_text
 from paretune.dashboard.gathered import Gatherer
 from paretune.dashboard.index import Index, StudyEntry, progress
 from paretune.dashboard.verdicts import claims_of, ledger_of
 from paretune.dashboard.words import refusal_text, runs_done, study_state, trouble_text, verdict_of_claim
 from paretune.records.store import write_atomically
 from paretune.report.build import study_page
+from paretune.report.draws import Draws, chances, draws_of
+from paretune.report.effect_figures import effect_figure, parallel_figure
+from paretune.report.factors import effects_of, groups_of, why_text
 from paretune.report.facts import StudyFacts
 from paretune.report.page import Section, rendered
 from paretune.report.sheets import Sheet, plain

@@ -24,7 +24,6 @@ from paretune.core.config import JsonObject
 from paretune.core.errors import UsageError
 from paretune.dashboard import shelf_pages, study_pages
 from paretune.dashboard.bodies import Bodies
-from paretune.dashboard.draws import draws_of, for_browser
 from paretune.dashboard.export import export_page
 from paretune.dashboard.files import Files
 from paretune.dashboard.gathered import Gatherer
@@ -37,6 +36,7 @@ from paretune.dashboard.render import Frame, Link, Renderer
 from paretune.dashboard.script_words import budget_words, live_words
 from paretune.dashboard.study_pages import Desk
 from paretune.dashboard.verdicts import ledger_of
+from paretune.report.draws import draws_of, for_browser
 from paretune.report.wording import Words, check_language
 
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}

@@ -16,9 +16,6 @@ from dataclasses import dataclass
 from paretune.core.config import JsonObject
 from paretune.dashboard import mistakes
 from paretune.dashboard.differences import result_lines, spec_lines
-from paretune.dashboard.draws import Draws, chances, draws_of
-from paretune.dashboard.effect_figures import effect_figure, parallel_figure
-from paretune.dashboard.factors import effects_of, groups_of, why_text
 from paretune.dashboard.gathered import Gathered, Gatherer
 from paretune.dashboard.index import Index, RunEntry, StudyEntry
 from paretune.dashboard.kept import Kept
@@ -26,8 +23,11 @@ from paretune.dashboard.render import Renderer, figure_specs
 from paretune.dashboard.tail import News, Place, read_tail
 from paretune.dashboard.words import ago, refusal_text, run_state, trouble_text
 from paretune.report.build import study_page
+from paretune.report.draws import Draws, chances, draws_of
+from paretune.report.effect_figures import effect_figure, parallel_figure
 from paretune.report.exploration_sheets import suspects_sheet
 from paretune.report.explore_page import exploration_page
+from paretune.report.factors import effects_of, groups_of, why_text
 from paretune.report.facts import StudyFacts
 from paretune.report.front import front_figures, front_note
 from paretune.report.ink import Figure

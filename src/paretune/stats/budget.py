@@ -33,14 +33,22 @@ def p_best(
         ValueError: as there, or a budget of another length than the costs.
     """
     points_dmk = resampled(quality, cost, draws, rng)
+    return dict(zip(quality, shares_of_best(points_dmk, budget).tolist(), strict=True))
+
+
+def shares_of_best(points_dmk: np.ndarray, budget: Sequence[float]) -> np.ndarray:
+    """The shares of `p_best` from draws that were made before: draws × methods × (quality, then costs).
+
+    Raises:
+        ValueError: a budget of another length than the costs.
+    """
     limits = np.asarray(budget, dtype=float)
     if limits.shape != (points_dmk.shape[2] - 1,):
         raise ValueError(f"{limits.size} limits given; {points_dmk.shape[2] - 1} costs need as many")
     fits_dm = (points_dmk[:, :, 1:] <= limits).all(axis=-1)
     quality_dm = np.where(fits_dm, points_dmk[:, :, 0], -np.inf)
     best_dm = fits_dm & (quality_dm == quality_dm.max(axis=1, keepdims=True))
-    share_dm = best_dm / np.maximum(best_dm.sum(axis=1, keepdims=True), 1)
-    return {name: float(share) for name, share in zip(quality, share_dm.mean(axis=0), strict=True)}
+    return (best_dm / np.maximum(best_dm.sum(axis=1, keepdims=True), 1)).mean(axis=0)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from paretune.core.config import JsonObject
-from paretune.dashboard.factors import Effects, Group, level_text
 from paretune.report import ink
+from paretune.report.factors import Effects, Group, level_text
 from paretune.report.facts import StudyFacts, bounds
 from paretune.report.front import cost_axes
 from paretune.report.sheets import plain

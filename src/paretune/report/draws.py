@@ -1,4 +1,4 @@
-"""Resampled studies for the budget slider: computed once here, counted in the browser for every place of the slider.
+"""Resampled studies for budgets: computed once here, counted for every budget, in the dashboard by the browser.
 
 Not here: resampling itself (`stats/pareto.py`) and its meaning (`stats/budget.py:p_best`, whose shares these are).
 The browser needs no more of the quality than its order within a draw. Axes: d draws, m methods.
@@ -15,6 +15,7 @@ import numpy as np
 from paretune.core.config import JsonObject
 from paretune.records.schema import Measurements
 from paretune.report.facts import MEASURED, PARETO_DRAWS, StudyFacts
+from paretune.stats.budget import shares_of_best
 from paretune.stats.pareto import resampled
 
 MEGABYTE_TENTH = 1e5  # what is sent is rounded to 0.1 MB and to a millisecond
@@ -63,11 +64,8 @@ def _costs(one: Measurements) -> tuple[float, float] | None:
 
 def chances(draws: Draws, memory_bytes: float, seconds: float) -> dict[str, float]:
     """Share of draws in which each method is the best of those that fit, as `p_best` counts them."""
-    fits_dm = (draws.points_dmk[:, :, 1:] <= np.asarray([memory_bytes, seconds])).all(axis=-1)
-    quality_dm = np.where(fits_dm, draws.points_dmk[:, :, 0], -np.inf)
-    best_dm = fits_dm & (quality_dm == quality_dm.max(axis=1, keepdims=True))
-    share_dm = best_dm / np.maximum(best_dm.sum(axis=1, keepdims=True), 1)
-    return {name: float(share) for name, share in zip(draws.methods, share_dm.mean(axis=0), strict=True)}
+    shares = shares_of_best(draws.points_dmk, (memory_bytes, seconds))
+    return dict(zip(draws.methods, shares.tolist(), strict=True))
 
 
 def for_browser(draws: Draws) -> JsonObject:
