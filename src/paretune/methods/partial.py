@@ -74,7 +74,7 @@ class Full(Adaptation):
     paper: ClassVar[str] = "https://arxiv.org/abs/1810.04805"
     summary_en: ClassVar[str] = "all parameters are trained"
     summary_ru: ClassVar[str] = "обучаются все параметры"
-    default_learning_rate: ClassVar[float] = 2e-4
+    default_learning_rate: ClassVar[float] = 1e-4
 
     def attach(self, model: EncoderClassifier, generator: torch.Generator) -> None:
         model.encoder.requires_grad_(True)
