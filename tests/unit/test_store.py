@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from paretune.core.errors import RecordError, StorageError
 from paretune.core.events import EvaluationEnded, PhaseEnded, PhaseStarted, StepEnded
-from paretune.records.schema import PREDICTION_COLUMNS, SCHEMA_VERSION, ExampleText, RunSpec, Status
+from paretune.records.schema import NEWEST_VERSION, PREDICTION_COLUMNS, ExampleText, RunSpec, Status
 from paretune.records.store import RunFolder, StudyFolder, read_record, write_atomically
 
 SPEC = RunSpec(
@@ -194,7 +194,7 @@ def test_a_claim_shuts_another_process_out_until_it_ends(run: RunFolder) -> None
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        (json.dumps({"schema_version": SCHEMA_VERSION + 1, "anything": 1}), "schema version 2.*update paretune"),
+        (json.dumps({"schema_version": NEWEST_VERSION + 1, "anything": 1}), "schema version 3.*update paretune"),
         ('{"state": "ok"', "is not a Status"),
         ("[]", "is not a Status"),
         ('{"state": "perhaps", "stage": "scored", "reason": "", "at": ""}', "is not a Status"),

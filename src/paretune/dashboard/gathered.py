@@ -77,6 +77,9 @@ class KeptRun(RunFolder):
         found = self._kept.read(self.path / "provenance.json", "object", _object)
         return found if isinstance(found, dict) else {}
 
+    def earlier(self) -> None:
+        """Not read: no page shows an earlier task."""
+
     def predictions(self) -> pa.Table:
         try:
             return super().predictions()

@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel
 
 from paretune.core.errors import RecordError
-from paretune.records.schema import SCHEMA_VERSION
+from paretune.records.schema import NEWEST_VERSION
 from paretune.records.store import read_record
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
@@ -88,6 +88,6 @@ def trouble_with(path: Path) -> Trouble:
     except (OSError, ValueError, RecursionError):
         return Trouble(place, path.name, "torn")
     version = tree.get("schema_version") if isinstance(tree, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if isinstance(version, int) and version > NEWEST_VERSION:
         return Trouble(place, path.name, "newer", version)
     return Trouble(place, path.name, "torn")

@@ -42,7 +42,7 @@ from paretune.serve.bundle import ADAPTER_FILE, HEAD_FILE, Bundle, entry_of, hex
 from paretune.serve.engine import Engine, Row
 from paretune.stats.selective import probabilities
 from paretune.study.design import make_method
-from paretune.study.worker import REFERENCE_ROWS, RELOAD_TOLERANCE
+from paretune.study.desk import REFERENCE_ROWS, RELOAD_TOLERANCE
 from paretune.train.evaluate import predict_logits
 
 LEAST_EFFECT = 1e-6

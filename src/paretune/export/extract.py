@@ -17,7 +17,7 @@ from paretune.export.trained import Trained, kept_logits, rebuild, setting_of
 from paretune.models.precision import Precision
 from paretune.records.store import RunFolder
 from paretune.serve.bundle import ADAPTER_FILE, HEAD_FILE, write_delta, write_head
-from paretune.study.worker import REFERENCE_ROWS
+from paretune.study.desk import REFERENCE_ROWS
 from paretune.train.evaluate import predict_logits
 
 

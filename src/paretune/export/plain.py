@@ -26,7 +26,7 @@ from paretune.models.sources import model_folder, parse_source
 from paretune.records.store import RunFolder
 from paretune.serve.bundle import HEAD_FILE, read_head, write_head
 from paretune.serve.tensors import write_safetensors
-from paretune.study.worker import REFERENCE_ROWS
+from paretune.study.desk import REFERENCE_ROWS
 from paretune.train.evaluate import predict_logits
 
 LABELS_FILE = "labels.json"

@@ -28,7 +28,7 @@ from paretune.records.schema import RunSpec
 from paretune.records.store import RunFolder
 from paretune.repro.seeding import torch_generator
 from paretune.study.design import make_method
-from paretune.study.worker import REFERENCE_FILE
+from paretune.study.desk import REFERENCE_FILE
 from paretune.train.loop import TrainSpec
 
 

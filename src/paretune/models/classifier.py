@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 POOLINGS = ("mean", "cls")
 
 
+def _zeros(hidden: int, classes: int) -> nn.Linear:
+    """Zeros until `new_head` or a saved state: building a model draws nothing from the global generator."""
+    head = cast(nn.Linear, nn.utils.skip_init(nn.Linear, hidden, classes))
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
 class EncoderClassifier(nn.Module):
     """The encoder runs under the caller's autocast; pooling and head always compute in fp32."""
 
@@ -30,10 +38,11 @@ class EncoderClassifier(nn.Module):
             raise ConfigError(said(f"pooling {pooling!r}", "one of " + ", ".join(POOLINGS)))
         self.pooling = pooling
         self.encoder = encoder
-        # Zeros until `new_head` or a saved state: building a model draws nothing from the global generator.
-        self.head = cast(nn.Linear, nn.utils.skip_init(nn.Linear, cast(int, encoder.config.hidden_size), classes))
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = _zeros(cast(int, encoder.config.hidden_size), classes)
+
+    def other_head(self, classes: int) -> None:
+        """A head of zeros for another task's classes in place of this one; the encoder stays."""
+        self.head = _zeros(self.head.in_features, classes)
 
     def new_head(self, generator: torch.Generator) -> None:
         """Start the head anew: weights normal with deviation 0.02, bias 0."""

@@ -15,12 +15,26 @@ from pydantic import Field
 from paretune.core.config import JsonObject, Settings, canonical_hash
 
 SCHEMA_VERSION = 1
+NEWEST_VERSION = 2  # the newest that is read: 2 is of a study with an earlier task, all others keep 1 and their hashes
 Grade = Literal["counter", "sampled", "estimated", "assumed"]
 State = Literal["ok", "failed", "oom", "over_budget", "timeout", "cancelled"]
 Stage = Literal["trained", "scored"]
 Family = Literal["baseline", "adaptation"]
+Metric = Literal["accuracy", "macro_f1", "mcc"]
 
 PREDICTION_COLUMNS = ("id", "split", "label", "prediction", "score", "label_probability", "near_duplicate")
+
+
+def is_absent(value: object) -> bool:
+    """Leaves a field out of what is written and hashed: records from before there was such a field stay as they are."""
+    return value is None
+
+
+class EarlierData(Settings):
+    """What a run learns before the study's own data; `data_digest` is the hash of its prepared splits."""
+
+    data: JsonObject
+    data_digest: str
 
 
 class RunSpec(Settings):
@@ -44,6 +58,7 @@ class RunSpec(Settings):
     model_digest: str
     data: JsonObject
     data_digest: str
+    earlier: EarlierData | None = Field(default=None, exclude_if=is_absent)
     task: JsonObject
     train: JsonObject
     memory_cap_bytes: int | None = None
@@ -134,6 +149,17 @@ class Selection(Settings):
     trial_seconds: float
 
 
+class EarlierRecord(Settings):
+    """The task that every trained method of a study learnt first: how its forgetting is measured, and on what."""
+
+    name: str
+    metric: Metric
+    margin: float
+    labels: list[str]
+    data_source: str
+    split_rows: dict[str, int]
+
+
 class StudyRecord(Settings):
     """A study as it ran: the resolved file, what was asked, and the choices that were made on validation data.
 
@@ -143,7 +169,7 @@ class StudyRecord(Settings):
     schema_version: int = SCHEMA_VERSION
     name: str
     question: dict[str, str]
-    metric: Literal["accuracy", "macro_f1", "mcc"]
+    metric: Metric
     margin: float
     control: str
     seeds: list[int]
@@ -154,6 +180,7 @@ class StudyRecord(Settings):
     data_source: str
     max_tokens: int
     split_rows: dict[str, int]
+    earlier: EarlierRecord | None = Field(default=None, exclude_if=is_absent)
     file_text: str
     spec: JsonObject
     spec_hash: str

@@ -27,6 +27,7 @@ from paretune.core.config import JsonObject
 from paretune.core.errors import RecordError, StorageError, said
 from paretune.core.events import Event, Phase
 from paretune.records.schema import (
+    NEWEST_VERSION,
     PREDICTION_COLUMNS,
     SCHEMA_VERSION,
     ExampleText,
@@ -52,6 +53,7 @@ PREDICTIONS = pa.schema(
     ]
 )
 assert tuple(PREDICTIONS.names) == PREDICTION_COLUMNS
+EARLIER_FILE = "earlier.parquet"
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -91,13 +93,26 @@ def read_record(path: Path, into: type[RecordT]) -> RecordT:
     try:
         tree = json.loads(text)
         version = tree.get("schema_version", SCHEMA_VERSION)
-        if version > SCHEMA_VERSION:
+        if version > NEWEST_VERSION:
             given = f"{path} has schema version {version}"
-            raise RecordError(said(given, f"at most {SCHEMA_VERSION}", do="update paretune"))
+            raise RecordError(said(given, f"at most {NEWEST_VERSION}", do="update paretune"))
         return into.model_validate_json(text)
     except (json.JSONDecodeError, AttributeError, TypeError, ValidationError) as error:
         first = str(error).splitlines()[0]
         raise RecordError(said(f"{path} is not a {into.__name__} ({first})", "a record that paretune wrote")) from error
+
+
+def _write_rows(path: Path, rows: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows.cast(PREDICTIONS), sink, compression="zstd")
+    write_atomically(path, sink.getvalue().to_pybytes())
+
+
+def _read_rows(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path, schema=PREDICTIONS)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RecordError(said(f"{path} cannot be read ({error})", "predictions of a scored run")) from error
 
 
 class RunFolder:
@@ -186,9 +201,7 @@ class RunFolder:
         return found
 
     def write_predictions(self, rows: pa.Table) -> None:
-        sink = pa.BufferOutputStream()
-        pq.write_table(rows.cast(PREDICTIONS), sink, compression="zstd")
-        write_atomically(self.path / "predictions.parquet", sink.getvalue().to_pybytes())
+        _write_rows(self.path / "predictions.parquet", rows)
 
     def predictions(self) -> pa.Table:
         """Columns of `PREDICTION_COLUMNS`, in the order of the splits.
@@ -196,11 +209,20 @@ class RunFolder:
         Raises:
             RecordError: the run was not scored, or the file is torn.
         """
-        path = self.path / "predictions.parquet"
-        try:
-            return pq.read_table(path, schema=PREDICTIONS)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise RecordError(said(f"{path} cannot be read ({error})", "predictions of a scored run")) from error
+        return _read_rows(self.path / "predictions.parquet")
+
+    def write_earlier(self, rows: pa.Table) -> None:
+        _write_rows(self.path / EARLIER_FILE, rows)
+
+    def earlier(self) -> pa.Table | None:
+        """Test predictions of the earlier task, columns as in `predictions`: split "before" with the model that has
+        learnt it alone, "after" with its head on the final encoder; None where the study has no earlier task.
+
+        Raises:
+            RecordError: the file is torn.
+        """
+        path = self.path / EARLIER_FILE
+        return _read_rows(path) if path.exists() else None
 
     def write_measurements(self, measurements: Measurements) -> None:
         write_atomically(self.path / "measurements.json", measurements.model_dump_json(indent=1))
@@ -224,6 +246,11 @@ class StudyFolder:
     def data(self) -> Path:
         """Prepared splits; never published."""
         return self.path / "data"
+
+    @property
+    def earlier_data(self) -> Path:
+        """Prepared splits of the task that is learnt first, where the study has one."""
+        return self.data / "earlier"
 
     def study(self) -> StudyRecord:
         """Read the study's record.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -21,7 +21,15 @@ from paretune.core.units import parse_bytes, parse_seconds
 from paretune.data.sources import DataSpec
 from paretune.methods.method import METHODS, Adaptation, Baseline
 from paretune.models.sources import ModelSpec
-from paretune.records.schema import MethodRecord, RunSpec
+from paretune.records.schema import (
+    NEWEST_VERSION,
+    SCHEMA_VERSION,
+    EarlierData,
+    MethodRecord,
+    Metric,
+    RunSpec,
+    is_absent,
+)
 from paretune.tasks.task import TASKS, TaskSpec
 from paretune.train.loop import RECIPE, TrainSpec
 
@@ -38,7 +46,7 @@ class StudyHeader(Settings):
 
     name: str
     question: Question = Question()
-    metric: Literal["accuracy", "macro_f1", "mcc"] = "accuracy"
+    metric: Metric = "accuracy"
     margin: float = Field(default=0.01, gt=0, lt=1)
     control: str = "full"
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -82,12 +90,27 @@ class Budget(Settings):
         return self
 
 
+class Earlier(Settings):
+    """The optional [earlier] table: a task that every trained method learns first, to see how much of it is forgotten.
+
+    Each run learns it with the settings, rate and seed of its own and a head of its own, then goes on with the same
+    encoder and adapter on the study's data. `metric` is that of the earlier task; `margin` is the difference in
+    forgetting that does not matter.
+    """
+
+    name: str = Field(min_length=1)
+    metric: Metric = "accuracy"
+    margin: float = Field(default=0.01, gt=0, lt=1)
+    data: DataSpec
+
+
 class StudyFile(Settings):
     """A whole study file; `methods` maps a label to a table with `kind` and that method's own settings."""
 
     study: StudyHeader
     model: ModelSpec
     data: DataSpec
+    earlier: Earlier | None = Field(default=None, exclude_if=is_absent)
     task: TaskSpec = TaskSpec()
     train: TrainSpec = TrainSpec()
     budget: Budget = Budget()
@@ -177,14 +200,47 @@ def read_study_file(path: Path, base: Path | None = None) -> Study:
         given = f"{path}: control = {file.study.control!r}"
         near = nearest(file.study.control, methods)
         raise ConfigError(said(given, "one of the study's methods: " + ", ".join(methods), nearest=near))
-    return Study(file, path.read_text(encoding="utf-8-sig"), base or path.resolve().parent, methods)
+    study = Study(file, path.read_text(encoding="utf-8-sig"), base or path.resolve().parent, methods)
+    _check_earlier(study, path)
+    return study
+
+
+def _check_earlier(study: Study, path: Path) -> None:
+    """An earlier task must be another one, and there must be something that can forget it."""
+    earlier = study.file.earlier
+    if earlier is None:
+        return
+    if _labels_of(earlier.data, study.base) == _labels_of(study.file.data, study.base):
+        given = f"{path}: earlier.data = {earlier.data.train!r} with label {earlier.data.label!r}, as in [data]"
+        raise ConfigError(said(given, "another task: other texts, or another column of labels"))
+    if all(isinstance(choice.method, Baseline) for choice in study.methods.values()):
+        raise ConfigError(
+            said(f"{path}: [earlier] with baselines alone", "at least one trained method: a baseline keeps no encoder")
+        )
+
+
+def _labels_of(spec: DataSpec, base: Path) -> tuple[str, str]:
+    """What a task's labels are read from; a file by its real path, however it is written."""
+    scheme, _, rest = spec.train.partition(":")
+    return (str((base / rest).resolve()) if scheme == "path" else spec.train, spec.label)
 
 
 def run_spec(
-    study: Study, choice: MethodChoice, seed: int, learning_rate: float | None, model_digest: str, data_digest: str
+    study: Study,
+    choice: MethodChoice,
+    seed: int,
+    learning_rate: float | None,
+    model_digest: str,
+    data_digest: str,
+    earlier_digest: str | None = None,
 ) -> RunSpec:
-    """The spec of one run of a study."""
+    """The spec of one run of a study; `earlier_digest` is the hash of the earlier task's splits, where it has one."""
+    earlier = None
+    if study.file.earlier is not None:
+        assert earlier_digest is not None
+        earlier = EarlierData(data=study.file.earlier.data.model_dump(mode="json"), data_digest=earlier_digest)
     return RunSpec(
+        schema_version=NEWEST_VERSION if earlier else SCHEMA_VERSION,
         recipe=RECIPE,
         study=study.header.name,
         method=choice.label,
@@ -197,6 +253,7 @@ def run_spec(
         model_digest=model_digest,
         data=study.file.data.model_dump(mode="json"),
         data_digest=data_digest,
+        earlier=earlier,
         task=study.file.task.model_dump(mode="json"),
         train=study.file.train.model_dump(mode="json"),
         memory_cap_bytes=study.file.budget.memory_bytes,

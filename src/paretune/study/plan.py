@@ -21,6 +21,7 @@ class Digests:
 
     model: str
     data: str
+    earlier: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class _Look:
         self.selections: list[Selection] = []
 
     def spec(self, choice: MethodChoice, seed: int, learning_rate: float | None) -> RunSpec:
-        return run_spec(self.study, choice, seed, learning_rate, self.digests.model, self.digests.data)
+        digests = self.digests
+        return run_spec(self.study, choice, seed, learning_rate, digests.model, digests.data, digests.earlier)
 
     def baseline(self, choice: MethodChoice) -> None:
         for place, seed in enumerate(self.study.header.seeds):

@@ -12,10 +12,13 @@ import shutil
 from pathlib import Path
 
 from paretune.core.errors import RecordError, said
-from paretune.records.store import StudyFolder
+from paretune.records.store import EARLIER_FILE, StudyFolder
 
 STUDY_FILES = ("study.json", "explore.json", "examples.json", "inference.json")
-RUN_FILES = ("spec.json", "status", "provenance.json", "measurements.json", "predictions.parquet", "events.jsonl")
+RUN_FILES = (
+    *("spec.json", "status", "provenance.json", "measurements.json"),
+    *("predictions.parquet", EARLIER_FILE, "events.jsonl"),
+)
 
 
 def publish(folder: Path, results: Path) -> tuple[Path, int]:

@@ -21,13 +21,13 @@ from typing import Protocol
 
 from paretune.assets.fetch import locked
 from paretune.core.config import canonical_hash
-from paretune.core.errors import StorageError, UsageError
+from paretune.core.errors import DataError, StorageError, UsageError
 from paretune.data.explore import explore
 from paretune.data.prepare import Prepared, load, prepare, save
 from paretune.data.sources import DataSpec
 from paretune.models.loading import load_tokenizer
 from paretune.models.sources import model_digest, model_notes
-from paretune.records.schema import ExampleText, Stage, StudyRecord
+from paretune.records.schema import NEWEST_VERSION, SCHEMA_VERSION, EarlierRecord, ExampleText, Stage, StudyRecord
 from paretune.records.store import RunFolder, StudyFolder, write_atomically
 from paretune.repro.provenance import machine
 from paretune.study.design import Study
@@ -64,19 +64,42 @@ def _source_stamp(spec: DataSpec, base: Path) -> list[list[str | int]]:
     return found
 
 
-def _prepared(study: Study, folder: StudyFolder, progress: Progress) -> Prepared:
-    """The study's splits, made once: again only when the [data] table or a file behind it changed."""
-    spec = study.file.data
-    key = canonical_hash({"data": spec.model_dump(mode="json"), "files": _source_stamp(spec, study.base)})
-    stamp = folder.data / "key"
+def _prepared(spec: DataSpec, base: Path, where: Path, outdates: Path | None, progress: Progress) -> Prepared:
+    """The splits, made once: again only when the table or a file behind it changed; then `outdates` is removed."""
+    key = canonical_hash({"data": spec.model_dump(mode="json"), "files": _source_stamp(spec, base)})
+    stamp = where / "key"
     if stamp.exists() and stamp.read_text() == key:
-        return load(folder.data)
+        return load(where)
     progress.note("preparing data")
-    prepared = prepare(study.file.data, study.base)
-    save(prepared, folder.data)
+    prepared = prepare(spec, base)
+    save(prepared, where)
     write_atomically(stamp, key)
-    (folder.path / "explore.json").unlink(missing_ok=True)
+    if outdates is not None:
+        outdates.unlink(missing_ok=True)
     return prepared
+
+
+def _earlier(study: Study, folder: StudyFolder, progress: Progress) -> tuple[Prepared, EarlierRecord] | None:
+    """The splits of the task that is learnt first, and what the study's record says of it.
+
+    Raises:
+        DataError: they cannot be had; the line begins with the table's name.
+    """
+    earlier = study.file.earlier
+    if earlier is None:
+        return None
+    try:
+        prepared = _prepared(earlier.data, study.base, folder.earlier_data, None, progress)
+    except DataError as error:
+        raise DataError(f"earlier.data: {error}") from None
+    return prepared, EarlierRecord(
+        name=earlier.name,
+        metric=earlier.metric,
+        margin=earlier.margin,
+        labels=list(prepared.labels),
+        data_source=earlier.data.train,
+        split_rows={name: len(rows.ids) for name, rows in prepared.splits.items()},
+    )
 
 
 def _example_texts(prepared: Prepared) -> list[ExampleText]:
@@ -92,17 +115,22 @@ def _example_texts(prepared: Prepared) -> list[ExampleText]:
     return found
 
 
-def describe(study: Study, folder: StudyFolder, command: str, progress: Progress) -> tuple[Prepared, StudyRecord]:
-    """Prepare and explore the data, and make the study's record."""
-    prepared = _prepared(study, folder, progress)
+def describe(
+    study: Study, folder: StudyFolder, model: str, command: str, progress: Progress
+) -> tuple[Digests, StudyRecord]:
+    """Prepare and explore the data, and make the study's record; `model` is the base model's hash."""
+    explored = folder.path / "explore.json"
+    prepared = _prepared(study.file.data, study.base, folder.data, explored, progress)
+    earlier = _earlier(study, folder, progress)
     source = study.file.model.source
     longest = study.file.train.max_tokens
-    if not (folder.path / "explore.json").exists():
+    if not explored.exists():
         progress.note("exploring data")
         exploration = explore(prepared, load_tokenizer(source), source, longest, study.file.data.train)
-        write_atomically(folder.path / "explore.json", exploration.model_dump_json(indent=1))
+        write_atomically(explored, exploration.model_dump_json(indent=1))
         folder.write_examples(_example_texts(prepared))
     record = StudyRecord(
+        schema_version=NEWEST_VERSION if earlier else SCHEMA_VERSION,
         name=study.header.name,
         question=study.header.question.model_dump(),
         metric=study.header.metric,
@@ -116,13 +144,14 @@ def describe(study: Study, folder: StudyFolder, command: str, progress: Progress
         data_source=study.file.data.train,
         max_tokens=longest,
         split_rows={name: len(rows.ids) for name, rows in prepared.splits.items()},
+        earlier=earlier[1] if earlier else None,
         file_text=study.text,
         spec=json.loads(study.file.model_dump_json()),
         spec_hash=study.spec_hash,
         command=command,
         machine=machine(),
     )
-    return prepared, record
+    return Digests(model, prepared.digest, earlier[0].digest if earlier else None), record
 
 
 def _entry(reply: Connection, study_folder: Path, run_folder: Path, stage: Stage, probe_latency: bool) -> None:
@@ -254,12 +283,12 @@ def run_study(study: Study, runs_root: Path, progress: Progress, command: str) -
         progress.note(f"model {study.file.model.source}")
         digest = model_digest(study.file.model.source)
         with locked(folder.data):  # two runners that start together would write the same files
-            prepared, record = describe(study, folder, command, progress)
+            digests, record = describe(study, folder, digest, command, progress)
             folder.write_study(record)
     except UsageError:
         _clear_if_new(folder)
         raise
-    runner = Runner(study, folder, Digests(digest, prepared.digest), progress)
+    runner = Runner(study, folder, digests, progress)
     plan = runner.run_all()
     for run in losing_trials(plan, folder):
         shutil.rmtree(run.adapter, ignore_errors=True)

@@ -1,0 +1,141 @@
+"""What one run works with, and what its two stages do to a model: build, encode, score, keep, reload.
+
+Not here: the stages themselves (`worker.py`) and the task that a run may learn first (`earlier.py`), which uses a desk
+of its own with the same folder, spec and meter.
+
+    model = built(desk, method); keep(desk, method, model, desk.folder.adapter, encoded["validation"], "fp32")
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from safetensors.torch import load_file, save_file
+
+from paretune.core.config import validated
+from paretune.core.errors import ReloadError, said
+from paretune.core.events import EvaluationEnded, Event, PhaseEnded, PhaseStarted
+from paretune.data.encoding import Encoded, encode
+from paretune.data.prepare import Prepared
+from paretune.measure.meter import Meter
+from paretune.methods.method import Adaptation
+from paretune.models.classifier import EncoderClassifier
+from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.precision import Precision
+from paretune.models.sources import ModelSpec
+from paretune.records.schema import PREDICTION_COLUMNS, RunSpec
+from paretune.records.store import RunFolder
+from paretune.repro.seeding import torch_generator
+from paretune.tasks.task import Outcome, Task
+from paretune.train.evaluate import predict_logits
+from paretune.train.loop import TrainSpec
+
+REFERENCE_FILE = "reference.safetensors"
+REFERENCE_ROWS = 16
+RELOAD_TOLERANCE = 1e-4
+
+
+@dataclass
+class Desk:
+    """What one run works with; events go to the meter first, then to the run's folder."""
+
+    folder: RunFolder
+    spec: RunSpec
+    data: Prepared
+    meter: Meter
+    task: Task
+    began: float
+
+    def emit(self, event: Event) -> None:
+        self.meter(event)
+        self.folder.append_event(event, time.perf_counter() - self.began)
+
+    @property
+    def train_spec(self) -> TrainSpec:
+        return validated(self.spec.train, TrainSpec, "train")
+
+    @property
+    def model_spec(self) -> ModelSpec:
+        return validated(self.spec.model, ModelSpec, "model")
+
+
+def built(desk: Desk, method: Adaptation) -> EncoderClassifier:
+    """The base model with the method attached; the run's "init" stream decides all that is random in it."""
+    encoder = load_encoder(desk.model_spec.source)
+    model = EncoderClassifier(encoder, len(desk.data.labels), desk.model_spec.pooling)
+    method.attach(model, torch_generator(desk.spec.seed, "init"))
+    return model
+
+
+def encoded_splits(desk: Desk, splits: Sequence[str]) -> dict[str, Encoded]:
+    """Tokens of some splits, by name."""
+    desk.emit(PhaseStarted("tokenize"))
+    tokenizer = load_tokenizer(desk.model_spec.source)
+    prefix, longest = desk.model_spec.text_prefix, desk.train_spec.max_tokens
+    found = {name: encode(tokenizer, desk.data.splits[name].texts, longest, prefix) for name in splits}
+    desk.emit(PhaseEnded("tokenize"))
+    return found
+
+
+def scored_split(desk: Desk, split: str, probabilities_nc: np.ndarray) -> tuple[Outcome, dict[str, float]]:
+    """Per-example outcome and scores of a split, which are told as an event."""
+    labels = desk.data.splits[split].labels
+    outcome = desk.task.outcome(probabilities_nc, labels)
+    scores = desk.task.scores(outcome, labels)
+    desk.emit(EvaluationEnded(desk.meter.steps, split, scores))
+    return outcome, scores
+
+
+def prediction_rows(data: Prepared, outcomes: Sequence[tuple[str, str, Outcome]]) -> pa.Table:
+    """Rows for a record: (name in the record, split whose rows were predicted, outcome) one after the other."""
+    columns: dict[str, list[object]] = {name: [] for name in PREDICTION_COLUMNS}
+    for name, split, outcome in outcomes:
+        rows = data.splits[split]
+        columns["id"] += rows.ids
+        columns["split"] += [name] * len(rows.ids)
+        columns["label"] += rows.labels
+        columns["prediction"] += outcome.predictions
+        columns["score"] += outcome.scores_n.tolist()
+        columns["label_probability"] += outcome.label_probabilities_n.tolist()
+        columns["near_duplicate"] += data.near_duplicate[split]
+    return pa.table(columns)
+
+
+def keep(
+    desk: Desk, method: Adaptation, model: EncoderClassifier, folder: Path, validation: Encoded, precision: Precision
+) -> int:
+    """Save what was trained, with reference logits of some validation texts; returns the bytes of the former."""
+    desk.emit(PhaseStarted("save"))
+    size = method.save(model, folder)
+    save_file({"logits_nc": predict_logits(model, _reference_rows(validation), precision)}, folder / REFERENCE_FILE)
+    desk.emit(PhaseEnded("save"))
+    return size
+
+
+def reloaded(
+    desk: Desk, method: Adaptation, folder: Path, validation: Encoded, precision: Precision
+) -> EncoderClassifier:
+    """The trained model, rebuilt from what `keep` wrote.
+
+    Raises:
+        ReloadError: its logits differ from those that were kept after training.
+    """
+    desk.emit(PhaseStarted("load"))
+    model = built(desk, method)
+    method.load(model, folder)
+    kept_nc = load_file(folder / REFERENCE_FILE)["logits_nc"]
+    now_nc = predict_logits(model, _reference_rows(validation), precision)
+    worst = float((now_nc - kept_nc).abs().max())
+    desk.emit(PhaseEnded("load"))
+    if not worst <= RELOAD_TOLERANCE:
+        raise ReloadError(said(f"reloaded logits differ by {worst:.3g}", f"at most {RELOAD_TOLERANCE:g}"))
+    return model
+
+
+def _reference_rows(validation: Encoded) -> Encoded:
+    return Encoded(validation.ids[:REFERENCE_ROWS], validation.pad_id)
