@@ -163,6 +163,7 @@ def phase_name(words: Words, phase: str) -> str:
     names = {
         "load": words.say("loading"),
         "tokenize": words.say("tokenizing"),
+        "earlier": words.say("earlier task"),
         "step": words.say("training steps"),
         "eval": words.say("evaluation"),
         "save": words.say("saving"),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from paretune.core.config import JsonObject, canonical_hash
@@ -68,7 +69,8 @@ class SplitPredictions:
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A run that was scored on the test splits."""
+    """A run that was scored on the test splits; `earlier` has those of the task that it learnt first, "before" the
+    study's own and "after" (a baseline: before alone)."""
 
     id: str
     spec: RunSpec
@@ -77,6 +79,7 @@ class ScoredRun:
     splits: dict[str, SplitPredictions]
     losses: list[tuple[int, float]]
     provenance: JsonObject
+    earlier: dict[str, SplitPredictions] = field(default_factory=dict[str, SplitPredictions])
 
 
 @dataclass
@@ -222,6 +225,12 @@ def bounds(interval: Interval | None) -> tuple[float, float] | None:
     return (low, high) if np.isfinite(low) and np.isfinite(high) else None
 
 
+def with_width(interval: Interval | None) -> tuple[float, float] | None:
+    """Both ends, or None where there are none or no value differs from another: that says nothing about new data."""
+    ends = bounds(interval)
+    return ends if ends is not None and ends[0] < ends[1] else None
+
+
 def gather(folder: StudyFolder) -> StudyFacts:
     """Read all records of a study.
 
@@ -254,7 +263,14 @@ def _setting(spec: RunSpec) -> tuple[str, str, str]:
     return (
         spec.data_digest,
         spec.model_digest,
-        canonical_hash({"train": spec.train, "task": spec.task, "recipe": spec.recipe}),
+        canonical_hash(
+            {
+                "train": spec.train,
+                "task": spec.task,
+                "recipe": spec.recipe,
+                "earlier": spec.earlier.data_digest if spec.earlier else None,
+            }
+        ),
     )
 
 
@@ -283,7 +299,21 @@ def _add(method: MethodFacts, run: RunFolder, spec: RunSpec) -> None:
 
 
 def _scored(run: RunFolder, spec: RunSpec, finished: str) -> ScoredRun:
-    table = run.predictions()
+    losses = [(int(line["step"]), float(line["loss"])) for line in run.events() if line.get("event") == "StepEnded"]
+    earlier = run.earlier()
+    return ScoredRun(
+        run.id,
+        spec,
+        finished,
+        run.measurements(),
+        _splits(run.predictions()),
+        losses,
+        run.provenance(),
+        {} if earlier is None else _splits(earlier),
+    )
+
+
+def _splits(table: pa.Table) -> dict[str, SplitPredictions]:
     splits: dict[str, SplitPredictions] = {}
     for split in dict.fromkeys(table["split"].to_pylist()):
         part = table.filter(pc.field("split") == split)
@@ -295,8 +325,7 @@ def _scored(run: RunFolder, spec: RunSpec, finished: str) -> ScoredRun:
             label_probability=np.asarray(part["label_probability"].to_pylist(), dtype=float),
             near_duplicate=np.asarray([bool(value) for value in part["near_duplicate"].to_pylist()]),
         )
-    losses = [(int(line["step"]), float(line["loss"])) for line in run.events() if line.get("event") == "StepEnded"]
-    return ScoredRun(run.id, spec, finished, run.measurements(), splits, losses, run.provenance())
+    return splits
 
 
 def _check_aligned(facts: StudyFacts) -> None:
