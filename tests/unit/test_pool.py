@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from paretune.core.errors import UsageError
 from paretune.serve.merging import Merging
 from paretune.serve.pool import NoFreeSlot, Pool
-from paretune.serve.turns import Turn
 
 SOON = 20.0
 
@@ -129,30 +128,6 @@ def test_many_threads_load_each_adapter_once_and_never_too_many() -> None:
     for one in same:
         one.join(SOON)
     assert loaded == ["a"]
-
-
-def test_waiters_go_in_the_order_in_which_they_came() -> None:
-    """A thread that takes the lock again and again does not overtake one that waits."""
-    turn = Turn()
-    order: list[str] = []
-    waiting = threading.Event()
-
-    def loader() -> None:
-        waiting.set()
-        with turn:
-            order.append("loader")
-
-    thread = threading.Thread(target=loader)
-    with turn:
-        thread.start()
-        waiting.wait(SOON)
-        while turn._next < 2:  # the loader has drawn its number
-            pass
-    for _ in range(3):
-        with turn:
-            order.append("engine")
-    thread.join(SOON)
-    assert order == ["loader", "engine", "engine", "engine"]
 
 
 def test_merging_counts_batches_of_one_adapter_only() -> None:

@@ -31,8 +31,8 @@ from paretune.serve.goldens import check_golden
 from paretune.serve.merging import Merging
 from paretune.serve.pool import NoFreeSlot, Pool
 from paretune.serve.resident import Answer, Resident, Tensors, fitted
+from paretune.serve.tensor_thread import on_tensor_thread
 from paretune.serve.tokens import Tokenizing, Tokens
-from paretune.serve.turns import Turn
 
 PASS_TOKENS = 8192  # bounds the memory of one pass, whatever the caller brings
 MERGE_AFTER_BATCHES = 8
@@ -66,14 +66,13 @@ class Engine:
     ) -> None:
         self.precision: Precision = chosen_precision(precision)
         self.max_slots = slots
-        self._base = BaseModel(source_model, self.precision)
+        self._base = on_tensor_thread(lambda: BaseModel(source_model, self.precision))
         self._tokenizing = Tokenizing(source_model.source)
         self._fetch, self._read = fetch, read
         self._pool: Pool[Resident] = Pool(slots, self._loaded)
         self._manifests: dict[str, Manifest] = {}
         self._fingerprints: dict[int, str] = {}
         self._merging = Merging(merge_after)
-        self._turn = Turn()  # one pass at a time: the base model's plan is shared
 
     @property
     def base_digest(self) -> str:
@@ -121,8 +120,7 @@ class Engine:
         """Take out of its slot now, or when the pass that uses it ends; nothing of it stays in memory."""
         self._pool.evict(digest)
         self._manifests.pop(digest, None)
-        with self._turn:
-            self._merging.forget(digest)
+        on_tensor_thread(lambda: self._merging.forget(digest))
 
     def encode(self, digest: str, texts: Sequence[str]) -> list[Tokens]:
         """Tokenize as the bundle was trained: its prefix, its longest length.
@@ -153,13 +151,20 @@ class Engine:
         resident = self._resident(bundle)
         if not bundle.goldens.rows:
             raise BundleError(said(f"{name} has no golden inputs", "at least one"))
-        exact = certified and bundle.goldens.fingerprint == self._fingerprint()
+        exact = certified and bundle.goldens.fingerprint == self.fingerprint()
         for golden in bundle.goldens.rows:
             ids = self._encoded(bundle.manifest, [golden.text])[0].input_ids
             fault = self._fault(Row(bundle.digest, ids))
             outcome = fault or self._isolated([(resident, ids)], {})[0]
             check_golden(resident, golden, outcome, golden.served.get(self.precision) if exact else None)
         self._manifests[bundle.digest] = bundle.manifest
+
+    def fingerprint(self) -> str:
+        """The numerics fingerprint of the thread that answers; it decides whether goldens must be equal bit for bit."""
+        threads = torch.get_num_threads()
+        if threads not in self._fingerprints:
+            self._fingerprints[threads] = on_tensor_thread(numerics_fingerprint)
+        return self._fingerprints[threads]
 
     def run(self, rows: Sequence[Row]) -> list[Outcome]:
         """One answer or exception for each row, in their order."""
@@ -169,8 +174,7 @@ class Engine:
             if found[place] is None:
                 waiting.setdefault(row.digest, []).append(place)
         if waiting:
-            with self._turn:
-                self._merging.saw(waiting.keys())
+            on_tensor_thread(lambda: self._merging.saw(waiting.keys()))
         while waiting:
             with ExitStack() as stack:
                 held = self._held(stack, waiting, found)
@@ -202,7 +206,7 @@ class Engine:
     def _isolated(self, items: Sequence[Item], merged: Replaced) -> list[Outcome]:
         """A pass; where it raises, each text once more alone, so that only the one at fault fails."""
         try:
-            return self._pass(items, merged)
+            return on_tensor_thread(lambda: self._pass(items, merged))
         except Exception as error:
             if len(items) == 1:
                 return [error]
@@ -210,7 +214,10 @@ class Engine:
             return [outcome for item in items for outcome in self._isolated([item], merged)]
 
     def _pass(self, items: Sequence[Item], merged: Replaced) -> list[Outcome]:
-        """One pass over texts that are sorted by adapter; `merged` weights hold the one adapter's updates already."""
+        """One pass over texts that are sorted by adapter; `merged` weights hold the one adapter's updates already.
+
+        Belongs to the tensor thread.
+        """
         texts = [ids for _, ids in items]
         lengths = [len(ids) for ids in texts]
         digests = [resident.digest for resident, _ in items]
@@ -218,7 +225,7 @@ class Engine:
         segments = [(length, residents[digest].updates) for digest, length in runs(digests, lengths)]
         batch = tuple(sorted(residents))
         found: list[Outcome] = []
-        with self._turn, torch.inference_mode():
+        with torch.inference_mode():
             hidden_nh = self._base.hidden(texts, [] if merged else segments, merged or items[0][0].replaced)
             parts = hidden_nh.split(lengths)
             features_rh = torch.stack([one.pooled(part) for (one, _), part in zip(items, parts, strict=True)])
@@ -242,10 +249,11 @@ class Engine:
             self._merging.refuse(digest)  # nothing to merge
             return
         try:
-            weights = self._base.merged(resident.updates)
+            weights = on_tensor_thread(lambda: self._base.merged(resident.updates))
             rows = resident.goldens.rows
             encoded = self._encoded(resident.manifest, [one.text for one in rows])
-            outcomes = self._pass([(resident, one.input_ids) for one in encoded], weights)
+            items = [(resident, one.input_ids) for one in encoded]
+            outcomes = on_tensor_thread(lambda: self._pass(items, weights))
             for golden, outcome in zip(rows, outcomes, strict=True):
                 check_golden(resident, golden, outcome, None)
         except Exception as error:
@@ -274,19 +282,13 @@ class Engine:
         return bundle
 
     def _resident(self, bundle: Bundle) -> Resident:
-        return fitted(self._base, bundle.digest, bundle.manifest, bundle.goldens, self._read(bundle))
+        return on_tensor_thread(
+            lambda: fitted(self._base, bundle.digest, bundle.manifest, bundle.goldens, self._read(bundle))
+        )
 
     def _encoded(self, manifest: Manifest, texts: Sequence[str]) -> list[Tokens]:
         prefix = validated(manifest.model, ModelSpec, f"{manifest.name}: model").text_prefix
         return self._tokenizing.encode(texts, min(manifest.max_tokens, self._base.max_tokens), prefix)
-
-    def _fingerprint(self) -> str:
-        """Of this number of threads; it decides whether goldens must be equal bit for bit."""
-        threads = torch.get_num_threads()
-        if threads not in self._fingerprints:
-            with self._turn:
-                self._fingerprints[threads] = numerics_fingerprint()
-        return self._fingerprints[threads]
 
 
 def _passes(held: dict[str, Resident], waiting: dict[str, list[int]], rows: Sequence[Row]) -> Iterator[list[int]]:

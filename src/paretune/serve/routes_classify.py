@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import cache
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from paretune.repro.probe import numerics_fingerprint
 from paretune.serve.answering import Answered, Answering, Wanted
 from paretune.serve.documents import answers_with
 from paretune.serve.engine import Engine
@@ -46,7 +44,6 @@ AdapterQuery = Annotated[str | None, Query(pattern=ID_PATTERN, max_length=64, de
 def classify_router(answering: Answering, registry: Registry, engine: Engine, keys: Keys | None) -> APIRouter:
     """All of them, with the scope "classify"."""
     router = guarded("classify", keys)
-    fingerprint = cache(numerics_fingerprint)
 
     async def classify(body: ClassifyRequest, request: Request, response: Response) -> ClassifyAnswer:
         """Classify up to 32 texts, each by any adapter."""
@@ -60,7 +57,7 @@ def classify_router(answering: Answering, registry: Registry, engine: Engine, ke
         answered = await answering.answers(request, wanted, body.truncate)
         results = [_result(one) for one in answered]
         if body.receipt:
-            mark = await asyncio.to_thread(fingerprint)
+            mark = await asyncio.to_thread(engine.fingerprint)
             for place, (one, result) in enumerate(zip(answered, results, strict=True)):
                 receipt = make_receipt(one, result.label, visit.request_id, body.truncate, engine, mark)
                 results[place] = result.model_copy(update={"receipt": receipt})
