@@ -172,6 +172,8 @@ def parts(study: Path) -> Parts:
         ("table", "s/settings", 1),
         ("table", "s/data", 1),
         ("table", "s/cleaning", 1),
+        ("table", "s/decide", 1),
+        ("table", "*/next", 1),
         ("figure", "s/quality", 1),
         ("figure", "s/difference", 1),
         ("figure", "s/front-memory", 1),

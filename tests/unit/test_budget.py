@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from paretune.stats.budget import Experiment, next_experiment, p_best
+from paretune.stats.budget import Experiment, decisive_experiments, p_best
 from paretune.stats.compare import Comparison
 from paretune.stats.pareto import p_non_dominated
 
@@ -75,10 +75,19 @@ def _undecided(method: str, seeds: int | None) -> Comparison:
     return Comparison(method, 3, None, None, None, None, "undecided", seeds, "seeds", None)
 
 
-def test_the_cheapest_decisive_experiment() -> None:
+def test_the_cheapest_decisive_experiment_comes_first() -> None:
     """Seeds times the seconds of both sides; what nothing decides, or costs nobody knows, is no experiment."""
     seconds = {"full": 100.0, "lora": 80.0, "head": 5.0}
-    several = [_undecided("lora", 2), _undecided("head", 4), _undecided("odd", 1), _undecided("never", None)]
-    assert next_experiment(several, "full", seconds) == Experiment("lora", 2, 360.0, None)
-    assert next_experiment(several, "full", seconds, watts=50.0) == Experiment("lora", 2, 360.0, 5.0)
-    assert next_experiment([_undecided("never", None)], "full", seconds) is None
+    several = [_undecided("head", 4), _undecided("lora", 2), _undecided("odd", 1), _undecided("never", None)]
+    found = decisive_experiments(several, "full", seconds)
+    assert found == [Experiment("lora", 2, 360.0, None), Experiment("head", 4, 420.0, None)]
+    assert decisive_experiments([_undecided("never", None)], "full", seconds) == []
+
+
+def test_its_energy_needs_the_power_of_both_sides() -> None:
+    """Two seeds of 80 s at 45 W and 100 s at 54 W are 5 Wh; a side of unknown power leaves the energy unknown."""
+    seconds, one = {"full": 100.0, "lora": 80.0}, [_undecided("lora", 2)]
+    (found,) = decisive_experiments(one, "full", seconds, {"lora": 45.0, "full": 54.0})
+    assert found.watt_hours == pytest.approx(5.0)
+    (found,) = decisive_experiments(one, "full", seconds, {"lora": 45.0})
+    assert found.watt_hours is None

@@ -18,6 +18,7 @@ from paretune.report import cost_sheets, sheets
 from paretune.report.answer import answer, answer_of
 from paretune.report.confusion import confusion_figures
 from paretune.report.curves import curve_figure
+from paretune.report.decide import decide_sheet
 from paretune.report.exploration_figures import exploration_figures
 from paretune.report.exploration_sheets import exploration_notes, overview_sheet
 from paretune.report.facts import StudyFacts, gather
@@ -90,12 +91,14 @@ def _results(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
         name="results",
         title=words.say("Results"),
         findings=tuple(sheets.findings(facts, rows, words)),
+    decide = decide_sheet(facts, words)
         first=(sheets.quality_sheet(facts, rows, words),),
         figures=tuple(figure for figure in figures if figure is not None),
     )
 
 
 def _costs(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
+        sheets=(decide,) if decide else (),
     latency, fronts = latency_figure(rows, words), front_figures(facts, words)
     return Section(
         name="costs",

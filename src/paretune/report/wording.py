@@ -139,6 +139,12 @@ class Words:
         """Joules, or kilojoules from 10,000."""
         return self._unit(joules / 1000, "energy-kilojoule") if joules >= 10_000 else self._unit(joules, "energy-joule")
 
+    def watt_hours(self, value: float) -> str:
+        """Watt-hours with about three figures."""
+        digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+        text = self.say("{value} Wh", {"value": self.number(value, digits) if digits else self.count(round(value))})
+        return text.replace(" ", "\N{NO-BREAK SPACE}")
+
     def spread(self, low: float, high: float, digits: int = 3, signed: bool = False) -> str:
         """The two ends of an interval."""
         return f"{self.number(low, digits, signed)} … {self.number(high, digits, signed)}"

@@ -7,7 +7,7 @@ Not here: words (`report/`), fronts (`pareto.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +53,7 @@ def shares_of_best(points_dmk: np.ndarray, budget: Sequence[float]) -> np.ndarra
 
 @dataclass(frozen=True)
 class Experiment:
-    """Further seeds of a method (and of the control where it has fewer) that would decide a comparison."""
+    """Further seeds of a method and of the control that would decide their comparison, and what they would cost."""
 
     method: str
     seeds: int
@@ -61,20 +61,25 @@ class Experiment:
     watt_hours: float | None
 
 
-def next_experiment(
-    comparisons: Sequence[Comparison],
+def decisive_experiments(
+    comparisons: Iterable[Comparison],
     control: str,
     seconds: Mapping[str, float],
-    watts: float | None = None,
-) -> Experiment | None:
-    """The cheapest experiment that would decide an undecided comparison; None where none would.
+    watts: Mapping[str, float] | None = None,
+) -> list[Experiment]:
+    """For each undecided comparison that further seeds would decide, the experiment that does; the cheapest first.
 
-    `seconds` of one seed, by method. Each further seed is run for the method and for the control: pairs are compared.
+    `seconds` of one seed and mean `watts` meanwhile, by method. Each further seed is run for the method and for the
+    control: pairs are compared. Without the watts of both the energy is None.
     """
-    found = [
-        Experiment(one.method, one.more_seeds, time, time * watts / 3600 if watts is not None else None)
-        for one in comparisons
-        if one.more_seeds is not None and one.method in seconds and control in seconds
-        for time in [one.more_seeds * (seconds[one.method] + seconds[control])]
-    ]
-    return min(found, key=lambda one: (one.seconds, one.method), default=None)
+    power = watts or {}
+    found: list[Experiment] = []
+    for one in comparisons:
+        pair = (one.method, control)
+        if one.more_seeds is None or not all(name in seconds for name in pair):
+            continue
+        joules = sum(seconds[name] * power[name] for name in pair) if all(name in power for name in pair) else None
+        time = one.more_seeds * sum(seconds[name] for name in pair)
+        energy = one.more_seeds * joules / 3600 if joules is not None else None
+        found.append(Experiment(one.method, one.more_seeds, time, energy))
+    return sorted(found, key=lambda one: (one.seconds, one.method))

@@ -1,16 +1,19 @@
 """What fills the slots of the prose: tables and figures of studies, sentences of claims, files of the repository.
 
 Not here: the tables and figures themselves (`sheets.py`, `figures.py` and their like). A slot is named after its study,
-"r8/quality"; one whose study is not there becomes the words "not measured".
+"r8/quality"; one whose study is not there becomes the words "not measured". "*/next" is of all studies together, and
+"data-size-*/amount" of those of such names.
 
     Parts({"r8": facts}, {"r8": rows_of(facts)}, claims, Path.cwd(), Words("ru")).filled(Slot("table", "r8/quality"))
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeVar
 
 from paretune.core.config import nearest
 from paretune.core.errors import UnknownNameError, said
@@ -19,6 +22,7 @@ from paretune.report.answer import answer_of
 from paretune.report.claims import Judged
 from paretune.report.confusion import confusion_figures
 from paretune.report.curves import curve_figure
+from paretune.report.decide import decide_sheet, next_sheet
 from paretune.report.exploration_figures import exploration_figures
 from paretune.report.exploration_sheets import overview_sheet, suspects_sheet
 from paretune.report.facts import StudyFacts
@@ -34,6 +38,8 @@ from paretune.report.wording import Words
 
 
 @dataclass(frozen=True)
+MakerT = TypeVar("MakerT")
+
 class Parts:
     """Everything that may be asked for; `rows` are summaries by study, `root` is where the repository's files lie."""
 
@@ -56,19 +62,30 @@ class Parts:
         study, _, name = slot.name.partition("/")
         facts = self.studies.get(study)
         if facts is None:
+        if "*" in study:
+            return self._of_several(slot, study, name)
             return [Text(markdown=self._not_measured(study))]
         if slot.kind == "answer":
             return [Text(markdown=answer_of(facts, self.rows[facts.study.name], self.words))]
         found = self._tables(facts) if slot.kind == "table" else self._figures(facts)
-        made = found.get(name, found.get(name.partition("-")[0]))
-        if made is None:
-            known = said(f"{slot.kind} {slot.name!r}", "one of " + ", ".join(found), nearest=nearest(name, found))
-            raise UnknownNameError(known)
-        blocks = made(name)
+        blocks = _known(slot, name, found)(name)
+        return list(blocks) if blocks else [Text(markdown=self._not_measured(slot.name))]
+
+    def _of_several(self, slot: Slot, pattern: str, name: str) -> list[Block]:
+        """A table or figure over the studies whose names fit a pattern."""
+        found = _known(slot, name, self._joint_tables() if slot.kind == "table" else self._joint_figures())
+        studies = [facts for study, facts in self.studies.items() if fnmatchcase(study, pattern)]
+        blocks = found(studies) if studies else []
         return list(blocks) if blocks else [Text(markdown=self._not_measured(slot.name))]
 
     def inline(self, markdown: str) -> str:
         """A text with its claims' sentences put in."""
+    def _joint_tables(self) -> dict[str, Callable[[Sequence[StudyFacts]], list[Table]]]:
+        return {"next": lambda studies: [table_of(next_sheet(studies, self.words))]}
+
+    def _joint_figures(self) -> dict[str, Callable[[Sequence[StudyFacts]], list[Figure]]]:
+        return {}
+
         return SLOT.sub(lambda found: self.sentence(found[2]) if found[1] == "claim" else found[0], markdown)
 
     def sentence(self, claim: str) -> str:
@@ -107,6 +124,7 @@ class Parts:
             "resources": lambda name: of(cost_sheets.resources_sheet(rows, words)),
             "latency": lambda name: of(cost_sheets.latency_sheet(rows, words)),
             "search": lambda name: of(cost_sheets.search_sheet(facts, words)),
+            "decide": lambda name: of(decide_sheet(facts, words)),
             "phases": lambda name: of(cost_sheets.phases_sheet(facts, words)),
             "scores": lambda name: of(split(name)),
             "settings": lambda name: of(sheets.settings_sheet(facts.study, words)),
@@ -143,6 +161,19 @@ class Parts:
 def table_of(sheet: Sheet, study: str = "") -> Table:
     """A sheet as a block; its title names its study."""
     title = f"{study}: {sheet.title}" if study else sheet.title
+
+def _known(slot: Slot, name: str, found: Mapping[str, MakerT]) -> MakerT:
+    """What makes the blocks of a slot, by the beginning of its name.
+
+    Raises:
+        UnknownNameError: nothing does.
+    """
+    made = found.get(name, found.get(name.partition("-")[0]))
+    if made is None:
+        allowed = "one of " + ", ".join(found) if found else "none yet"
+        raise UnknownNameError(said(f"{slot.kind} {slot.name!r}", allowed, nearest=nearest(name, found)))
+    return made
+
 
     def cell(one: Cell) -> tuple[str, str]:
         return one.text, one.note
