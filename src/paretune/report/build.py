@@ -23,10 +23,12 @@ from paretune.report.exploration_figures import exploration_figures
 from paretune.report.exploration_sheets import exploration_notes, overview_sheet
 from paretune.report.facts import StudyFacts, gather
 from paretune.report.figures import difference_figure, quality_figure
+from paretune.report.forgetting import forgetting_section
 from paretune.report.front import front_figures, front_note
 from paretune.report.inference_sheets import inference_sheets
 from paretune.report.latency import latency_figure
 from paretune.report.page import Card, Page, Section, rendered
+from paretune.report.rare_classes import rare_classes_section
 from paretune.report.tables import MethodRow, metric_name, rows_of
 from paretune.report.wording import Words
 
@@ -69,6 +71,8 @@ def study_page(facts: StudyFacts, words: Words) -> Page:
         _results(facts, rows, words),
         _costs(facts, rows, words),
         _scores(facts, rows, words),
+        rare_classes_section(facts, rows, words),
+        forgetting_section(facts, rows, words),
         _training(facts, words),
         _mistakes(facts, words),
         _data(facts, words),
@@ -87,18 +91,18 @@ def study_page(facts: StudyFacts, words: Words) -> Page:
 
 def _results(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
     figures = [quality_figure(facts, words), difference_figure(facts, rows, words)]
+    decide = decide_sheet(facts, words)
     return Section(
         name="results",
         title=words.say("Results"),
         findings=tuple(sheets.findings(facts, rows, words)),
-    decide = decide_sheet(facts, words)
         first=(sheets.quality_sheet(facts, rows, words),),
         figures=tuple(figure for figure in figures if figure is not None),
+        sheets=(decide,) if decide else (),
     )
 
 
 def _costs(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
-        sheets=(decide,) if decide else (),
     latency, fronts = latency_figure(rows, words), front_figures(facts, words)
     return Section(
         name="costs",

@@ -27,19 +27,21 @@ from paretune.report.exploration_figures import exploration_figures
 from paretune.report.exploration_sheets import overview_sheet, suspects_sheet
 from paretune.report.facts import StudyFacts
 from paretune.report.figures import difference_figure, quality_figure
+from paretune.report.forgetting import forgetting_sheet
 from paretune.report.front import front_figures
 from paretune.report.inference_sheets import inference_sheets
 from paretune.report.latency import latency_figure
+from paretune.report.rare_classes import rare_classes_sheet
 from paretune.report.research.prose import SLOT, Slot
 from paretune.report.research.schema import Block, Figure, Listing, Table, Text
 from paretune.report.sheets import Cell, Sheet
 from paretune.report.tables import MethodRow
 from paretune.report.wording import Words
 
-
-@dataclass(frozen=True)
 MakerT = TypeVar("MakerT")
 
+
+@dataclass(frozen=True)
 class Parts:
     """Everything that may be asked for; `rows` are summaries by study, `root` is where the repository's files lie."""
 
@@ -60,10 +62,10 @@ class Parts:
         if slot.kind == "claim":
             return [Text(markdown=self.sentence(slot.name))]
         study, _, name = slot.name.partition("/")
-        facts = self.studies.get(study)
-        if facts is None:
         if "*" in study:
             return self._of_several(slot, study, name)
+        facts = self.studies.get(study)
+        if facts is None:
             return [Text(markdown=self._not_measured(study))]
         if slot.kind == "answer":
             return [Text(markdown=answer_of(facts, self.rows[facts.study.name], self.words))]
@@ -78,14 +80,14 @@ class Parts:
         blocks = found(studies) if studies else []
         return list(blocks) if blocks else [Text(markdown=self._not_measured(slot.name))]
 
-    def inline(self, markdown: str) -> str:
-        """A text with its claims' sentences put in."""
     def _joint_tables(self) -> dict[str, Callable[[Sequence[StudyFacts]], list[Table]]]:
         return {"next": lambda studies: [table_of(next_sheet(studies, self.words))]}
 
     def _joint_figures(self) -> dict[str, Callable[[Sequence[StudyFacts]], list[Figure]]]:
         return {}
 
+    def inline(self, markdown: str) -> str:
+        """A text with its claims' sentences put in."""
         return SLOT.sub(lambda found: self.sentence(found[2]) if found[1] == "claim" else found[0], markdown)
 
     def sentence(self, claim: str) -> str:
@@ -122,15 +124,17 @@ class Parts:
         return {
             "quality": lambda name: of(sheets.quality_sheet(facts, rows, words)),
             "resources": lambda name: of(cost_sheets.resources_sheet(rows, words)),
+            "decide": lambda name: of(decide_sheet(facts, words)),
             "latency": lambda name: of(cost_sheets.latency_sheet(rows, words)),
             "search": lambda name: of(cost_sheets.search_sheet(facts, words)),
-            "decide": lambda name: of(decide_sheet(facts, words)),
             "phases": lambda name: of(cost_sheets.phases_sheet(facts, words)),
             "scores": lambda name: of(split(name)),
             "settings": lambda name: of(sheets.settings_sheet(facts.study, words)),
             "data": lambda name: of(overview_sheet(exploration, words) if exploration else None),
             "cleaning": lambda name: of(sheets.cleaning_sheet(exploration.cleaning, words) if exploration else None),
             "suspects": lambda name: of(suspects_sheet(exploration, words) if exploration else None),
+            "forgetting": lambda name: of(forgetting_sheet(facts, rows, words)),
+            "rare": lambda name: of(rare_classes_sheet(facts, rows, words)),
             "inference": lambda name: of(*(inference_sheets(facts.inference, words) if facts.inference else [])),
         }
 
@@ -158,10 +162,6 @@ class Parts:
         }
 
 
-def table_of(sheet: Sheet, study: str = "") -> Table:
-    """A sheet as a block; its title names its study."""
-    title = f"{study}: {sheet.title}" if study else sheet.title
-
 def _known(slot: Slot, name: str, found: Mapping[str, MakerT]) -> MakerT:
     """What makes the blocks of a slot, by the beginning of its name.
 
@@ -174,6 +174,10 @@ def _known(slot: Slot, name: str, found: Mapping[str, MakerT]) -> MakerT:
         raise UnknownNameError(said(f"{slot.kind} {slot.name!r}", allowed, nearest=nearest(name, found)))
     return made
 
+
+def table_of(sheet: Sheet, study: str = "") -> Table:
+    """A sheet as a block; its title names its study."""
+    title = f"{study}: {sheet.title}" if study else sheet.title
 
     def cell(one: Cell) -> tuple[str, str]:
         return one.text, one.note
