@@ -237,5 +237,8 @@ def test_a_full_queue_refuses_before_it_tokenizes(
         monkeypatch.setattr(service.scheduler, "stats", lambda: full)
         answer = post(service, "/v1/classify", {"inputs": ["goal match coach"] * 8})
         assert (answer.status_code, answer.headers["retry-after"], encoded) == (429, "17", [])
+        assert answer.json()["error_type"] == "overloaded" and "X-Request-ID" in answer.headers
+        unread = service.client.post("/v1/classify", content=b"{" * 200, headers={"content-type": "application/json"})
+        assert unread.status_code == 429  # without its body being parsed
         monkeypatch.undo()
         assert service.classify("goal", "yesno").status_code == 200

@@ -33,7 +33,8 @@ from paretune.serve.visit import Visit, visit_of
 
 MAX_UNDER_WAY = 512  # requests between their admission here and their answer, tokenizing ones included
 DRAINING_RETRY_SECONDS = 5.0
-CAUTION = 0.7  # of the tokens that are expected; only what is surely too much is refused before it is counted
+CAUTION = 0.7  # of the tokens that are expected; only what is surely too much is refused before it is read
+LEARNT = 0.1  # weight of the latest request in a moving mean
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Answering:
         self._registry, self._scheduler, self._engine, self._metrics = registry, scheduler, engine, metrics
         self._default = default_adapter
         self._seconds = seconds
-        self._tokens_per_character = 0.0  # of late; 0 before the first request
+        self._tokens_per_request = self._tokens_per_byte = 0.0  # of late; 0 before the first request
         self._pool = ThreadPoolExecutor(1, "tokenizer")
         self._buckets: dict[str, TokenBucket] = {}
         self._under_way = 0
@@ -122,11 +123,10 @@ class Answering:
         self._under_way += 1
         try:
             with self._registry.lease([(one.adapter, one.text) for one in wanted]) as bundles:
-                self._check_room(wanted, bundles)
                 tokens = await asyncio.get_running_loop().run_in_executor(self._pool, self._encoded, bundles, wanted)
                 _check_length(bundles, tokens, truncate, too_long)
                 visit.tokens = sum(len(one.input_ids) for one in tokens)
-                self._learn(wanted, tokens)
+                self._learn(visit, sum(one.length for one in tokens))
                 self._pay(visit)
                 rows = [Row(bundle.digest, one.input_ids) for bundle, one in zip(bundles, tokens, strict=True)]
                 outcomes = await self._waited(request, self._submitted(rows))
@@ -138,22 +138,22 @@ class Answering:
         self._count(found)
         return found
 
-    def _check_room(self, wanted: Sequence[Wanted], bundles: Sequence[Bundle]) -> None:
-        """Refuse what the queue would refuse anyway before its texts are tokenized, which an overload makes dear."""
-        stats = self._scheduler.stats()
-        expected = sum(
-            min(self._tokens_per_character * len(one.text), bundle.manifest.max_tokens)
-            for one, bundle in zip(wanted, bundles, strict=True)
-        )
-        if stats.queued_tokens + CAUTION * expected > self._scheduler.max_tokens:
-            wait = stats.queued_tokens / max(stats.tokens_per_second, 1.0)
-            raise Refused(429, "overloaded", "the queue is full", wait)
+    def room_wait_seconds(self, body_bytes: int) -> float:
+        """0 where the queue may have room for a request of so many bytes, else how long it will be full.
 
-    def _learn(self, wanted: Sequence[Wanted], tokens: Sequence[Tokens]) -> None:
-        ratio = sum(one.length for one in tokens) / sum(len(one.text) for one in wanted)
-        self._tokens_per_character += (ratio - self._tokens_per_character) * (
-            0.1 if self._tokens_per_character else 1.0
-        )
+        An overload makes it dear to read and tokenize what the queue would then refuse. A request is taken for a usual
+        one, or for less where its body is smaller.
+        """
+        stats = self._scheduler.stats()
+        expected = min(self._tokens_per_request, self._tokens_per_byte * body_bytes)
+        full = stats.queued_tokens + CAUTION * expected > self._scheduler.max_tokens
+        return stats.queued_tokens / max(stats.tokens_per_second, 1.0) if full else 0.0
+
+    def _learn(self, visit: Visit, uncut_tokens: int) -> None:
+        if visit.body_bytes:
+            weight = LEARNT if self._tokens_per_request else 1.0
+            self._tokens_per_request += weight * (visit.tokens - self._tokens_per_request)
+            self._tokens_per_byte += weight * (uncut_tokens / visit.body_bytes - self._tokens_per_byte)
 
     def _encoded(self, bundles: Sequence[Bundle], wanted: Sequence[Wanted]) -> list[Tokens]:
         """Tokens of each text, one call an adapter."""

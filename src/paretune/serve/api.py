@@ -33,17 +33,17 @@ from starlette.exceptions import HTTPException
 from paretune.serve.answering import Answering
 from paretune.serve.documents import documents_router
 from paretune.serve.engine import Engine
-from paretune.serve.gate import Gate, refuse
+from paretune.serve.gate import Gate, refuse, refuse_for_now
 from paretune.serve.guard import check_all_guarded
 from paretune.serve.health import BELIEVED_SECONDS, Health
 from paretune.serve.keys import Keys
-from paretune.serve.limits import BodyLimit
+from paretune.serve.limits import BodyLimit, Shed
 from paretune.serve.metrics import Metrics
 from paretune.serve.page_routes import page_router
 from paretune.serve.refusals import on_http, on_validation
 from paretune.serve.registry import Registry
 from paretune.serve.routes_admin import admin_router, models_router
-from paretune.serve.routes_classify import classify_router
+from paretune.serve.routes_classify import TEXT_PATHS, classify_router
 from paretune.serve.routes_health import metrics_router, probes_router, status_router
 from paretune.serve.scheduler import Scheduler
 
@@ -110,6 +110,7 @@ def create_app(registry: Registry, scheduler: Scheduler, engine: Engine, setting
         app.include_router(router)
     check_all_guarded(app)
     # The last that is added is the first that sees a request.
+    app.add_middleware(Shed, paths=TEXT_PATHS, wait_seconds=answering.room_wait_seconds, refuse=refuse_for_now)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds, refuse=refuse)
     app.add_middleware(Gate, keys=keys, hosts=settings.hosts, done=metrics.done)
     return app

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from paretune.serve.keys import ApiKey, Keys
 from paretune.serve.limits import has_body, header
-from paretune.serve.refusals import error_body
+from paretune.serve.refusals import error_body, retry_seconds
 from paretune.serve.shapes import ErrorType
 from paretune.serve.visit import STATE, Visit
 
@@ -102,7 +102,7 @@ class Gate:
         return self._keys.find(key.strip().decode("latin-1")) if scheme.lower() == b"bearer" else None
 
     def _report(self, scope: Scope, visit: Visit, status: int, seconds: float) -> None:
-        route = route_of(scope)
+        route = route_of(scope, visit)
         self._done(route, scope["method"], status, seconds, visit)
         access.info(
             "%s %s %d %.1f ms items=%d tokens=%d key=%s id=%s",
@@ -111,10 +111,10 @@ class Gate:
         )
 
 
-def route_of(scope: Scope) -> str:
-    """The pattern of the route that matched; never the path itself, which a client makes up."""
+def route_of(scope: Scope, visit: Visit) -> str:
+    """The pattern of the route that matched; never the path itself where a client can have made it up."""
     route = scope.get("route")
-    return str(route.path) if route is not None else "other"
+    return str(route.path) if route is not None else visit.path or "other"
 
 
 def host_of(scope: Scope) -> str:
@@ -133,12 +133,24 @@ def add_headers(message: Message, request_id: str) -> None:
 
 async def refuse(scope: Scope, send: Send, status: int, reason: str) -> None:
     """An error from outside the framework; the connection ends, since a body may not have been read."""
-    visit: Visit = scope["state"][STATE]
-    visit.error_type = _ERROR_TYPES.get(status, "validation")
-    body = error_body(reason, visit.error_type, visit.request_id)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    headers += [(b"connection", b"close")] if has_body(scope) else []
+    headers = [(b"connection", b"close")] if has_body(scope) else []
     headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
+    await _refuse(scope, send, status, _ERROR_TYPES.get(status, "validation"), reason, headers)
+
+
+async def refuse_for_now(scope: Scope, send: Send, wait_seconds: float) -> None:
+    """429 for a request whose body was read, with the seconds after which it may come again."""
+    headers = [(b"retry-after", b"%d" % retry_seconds(wait_seconds))]
+    await _refuse(scope, send, 429, "overloaded", "the queue is full", headers)
+
+
+async def _refuse(
+    scope: Scope, send: Send, status: int, error_type: ErrorType, reason: str, headers: list[tuple[bytes, bytes]]
+) -> None:
+    visit: Visit = scope["state"][STATE]
+    visit.error_type = error_type
+    body = error_body(reason, error_type, visit.request_id)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 

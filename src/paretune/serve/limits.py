@@ -1,4 +1,4 @@
-"""Limits on what one client can take: bytes and seconds of a body, tokens a minute of a key.
+"""Limits on what one client can take: bytes and seconds of a body, tokens a minute of a key; and the early refusal.
 
 Not here: the queue's bounds (`scheduler.py`). A body is counted as it arrives, whatever its Content-Length says, and
 must be there in time; the application sees it whole or not at all. ASGI: https://asgi.readthedocs.io.
@@ -15,7 +15,10 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from paretune.serve.visit import STATE, Visit
+
 Refuse = Callable[[Scope, Send, int, str], Awaitable[None]]
+RefuseForNow = Callable[[Scope, Send, float], Awaitable[None]]
 DISCARD_FACTOR = 4  # of a body that is too large this much is read and dropped, so that the client sees the answer
 
 
@@ -74,6 +77,31 @@ class BodyLimit:
         with contextlib.suppress(TimeoutError):  # a client that is slow to send too much need not see the answer
             await asyncio.wait_for(discard(), min(2.0, self._seconds))
         await self._refuse(scope, send, 413, f"the body is larger than {self._max_bytes} bytes")
+
+
+class Shed:
+    """Refuses a request to one of `paths` as soon as its body is there, while `wait_seconds` (of its bytes) is not 0.
+
+    What is refused anyway is then neither parsed nor tokenized: under overload those seconds are the engine's.
+    """
+
+    def __init__(
+        self, app: ASGIApp, paths: frozenset[str], wait_seconds: Callable[[int], float], refuse: RefuseForNow
+    ) -> None:
+        self._app = app
+        self._paths = paths
+        self._wait_seconds = wait_seconds
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        declared = header(scope, b"content-length") if scope["type"] == "http" else b""
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._paths and declared:
+            visit: Visit = scope["state"][STATE]
+            visit.path, visit.body_bytes = scope["path"], int(declared)
+            if wait := self._wait_seconds(int(declared)):
+                await self._refuse(scope, send, wait)
+                return
+        await self._app(scope, receive, send)
 
 
 def has_body(scope: Scope) -> bool:

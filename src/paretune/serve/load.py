@@ -1,7 +1,9 @@
 """An HTTP load generator in a process of its own: an open loop at a constant rate, or a closed loop of some clients.
 
 Not here: what is sent, and what the figures mean (`bench.py`). An open loop sends on time whether or not answers come
-(closed ones hide overload: https://www.usenix.org/conference/nsdi-06/open-versus-closed-cautionary-tale).
+(closed ones hide overload: https://www.usenix.org/conference/nsdi-06/open-versus-closed-cautionary-tale). It speaks
+just as much HTTP/1.1 as the service answers with: generator and service share the cores, and a client library's
+millisecond a request would be taken from what is measured.
 
     python -m paretune.serve.load plan.json     # the result as one JSON line
 """
@@ -16,12 +18,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
-
-import httpx2
+from urllib.parse import urlsplit
 
 from paretune.core.config import JsonObject, Settings
 
-CONNECTIONS = 512
+END_OF_HEADERS = b"\r\n\r\n"
 
 
 class LoadPlan(Settings):
@@ -53,30 +54,69 @@ class LoadResult(Settings):
     generator_cpu_share: float
 
 
-async def _send(client: httpx2.AsyncClient, plan: LoadPlan, body: bytes, began: float) -> Shot:
+class _Connections:
+    """Connections to the service, opened when none is idle and used again while the service keeps them open."""
+
+    def __init__(self, url: str, timeout_seconds: float) -> None:
+        place = urlsplit(url)
+        self._host, self._port = place.hostname or "127.0.0.1", place.port or 80
+        self._head = (
+            f"POST {place.path} HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\nContent-Length: "
+        ).encode()
+        self._timeout = timeout_seconds
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def post(self, body: bytes) -> tuple[int, bool]:
+        """Status (0: no answer, or no answer in time) and whether Retry-After came with it."""
+        message = self._head + b"%d" % len(body) + END_OF_HEADERS + body
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._exchange(message)
+        except (OSError, asyncio.IncompleteReadError, ValueError, TimeoutError):
+            return 0, False
+
+    async def _exchange(self, message: bytes) -> tuple[int, bool]:
+        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
+        kept = False
+        try:
+            writer.write(message)
+            first, *lines = (await reader.readuntil(END_OF_HEADERS))[: -len(END_OF_HEADERS)].split(b"\r\n")
+            headers = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+            await reader.readexactly(int(headers.get(b"content-length", b"")))
+            kept = headers.get(b"connection", b"").lower() != b"close"
+            return int(first.split(b" ", 2)[1]), b"retry-after" in headers
+        finally:
+            if kept:
+                self._idle.append((reader, writer))
+            else:
+                writer.close()
+
+    def close(self) -> None:
+        """Close what is idle."""
+        for _, writer in self._idle:
+            writer.close()
+
+
+async def _send(connections: _Connections, body: bytes, began: float) -> Shot:
     sent = time.perf_counter()
-    try:
-        answer = await client.post(plan.url, content=body, headers={"content-type": "application/json"})
-        status, retry_after = answer.status_code, "retry-after" in answer.headers
-    except httpx2.HTTPError:
-        status, retry_after = 0, False
+    status, retry_after = await connections.post(body)
     ended = time.perf_counter()
     return Shot(at_seconds=sent - began, seconds=ended - sent, status=status, retry_after=retry_after)
 
 
-async def _open_loop(client: httpx2.AsyncClient, plan: LoadPlan, bodies: Iterator[bytes], began: float) -> list[Shot]:
+async def _open_loop(connections: _Connections, plan: LoadPlan, bodies: Iterator[bytes], began: float) -> list[Shot]:
     sending: list[asyncio.Task[Shot]] = []
     for number in range(max(1, round(plan.rate * plan.seconds))):
         await asyncio.sleep(max(0.0, began + number / plan.rate - time.perf_counter()))
-        sending.append(asyncio.create_task(_send(client, plan, next(bodies), began)))
+        sending.append(asyncio.create_task(_send(connections, next(bodies), began)))
     return list(await asyncio.gather(*sending))
 
 
-async def _closed_loop(client: httpx2.AsyncClient, plan: LoadPlan, bodies: Iterator[bytes], began: float) -> list[Shot]:
+async def _closed_loop(connections: _Connections, plan: LoadPlan, bodies: Iterator[bytes], began: float) -> list[Shot]:
     async def one_client() -> list[Shot]:
         shots: list[Shot] = []
         while time.perf_counter() - began < plan.seconds:
-            shots.append(await _send(client, plan, next(bodies), began))
+            shots.append(await _send(connections, next(bodies), began))
         return shots
 
     found = await asyncio.gather(*(one_client() for _ in range(plan.clients)))
@@ -86,13 +126,13 @@ async def _closed_loop(client: httpx2.AsyncClient, plan: LoadPlan, bodies: Itera
 async def generate(plan: LoadPlan) -> LoadResult:
     """Send what the plan says and wait for every answer."""
     bodies = itertools.cycle([json.dumps(body).encode() for body in plan.bodies])
-    limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
     loop = _open_loop if plan.loop == "open" else _closed_loop
-    async with httpx2.AsyncClient(timeout=plan.timeout_seconds, limits=limits) as client:
-        began, cpu_began = time.perf_counter(), time.process_time()
-        shots = await loop(client, plan, bodies, began)
-        wall = time.perf_counter() - began
-        share = (time.process_time() - cpu_began) / wall
+    connections = _Connections(plan.url, plan.timeout_seconds)
+    began, cpu_began = time.perf_counter(), time.process_time()
+    shots = await loop(connections, plan, bodies, began)
+    wall = time.perf_counter() - began
+    share = (time.process_time() - cpu_began) / wall
+    connections.close()
     return LoadResult(shots=shots, wall_seconds=wall, generator_cpu_share=share)
 
 

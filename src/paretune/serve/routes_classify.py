@@ -40,6 +40,9 @@ from paretune.serve.visit import visit_of
 
 AdapterQuery = Annotated[str | None, Query(pattern=ID_PATTERN, max_length=64, description="a name or a digest")]
 
+CLASSIFY, COMPARE, PREDICT = "/v1/classify", "/v1/compare", "/predict"
+TEXT_PATHS = frozenset({CLASSIFY, COMPARE, PREDICT})
+
 
 def classify_router(answering: Answering, registry: Registry, engine: Engine, keys: Keys | None) -> APIRouter:
     """All of them, with the scope "classify"."""
@@ -98,7 +101,7 @@ def classify_router(answering: Answering, registry: Registry, engine: Engine, ke
         return found[0] if single else found
 
     router.add_api_route(
-        "/v1/classify",
+        CLASSIFY,
         classify,
         methods=["POST"],
         responses=answers_with(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503),
@@ -106,7 +109,7 @@ def classify_router(answering: Answering, registry: Registry, engine: Engine, ke
         tags=["answers"],
     )
     router.add_api_route(
-        "/v1/compare",
+        COMPARE,
         compare,
         methods=["POST"],
         responses=answers_with(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503),
@@ -114,7 +117,7 @@ def classify_router(answering: Answering, registry: Registry, engine: Engine, ke
         tags=["answers"],
     )
     router.add_api_route(
-        "/predict",
+        PREDICT,
         predict,
         methods=["POST"],
         responses=answers_with(400, 401, 403, 404, 408, 413, 415, 422, 424, 429, 500, 503),

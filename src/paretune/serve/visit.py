@@ -26,6 +26,8 @@ class Visit:
     error_type: str = ""
     items: int = 0
     tokens: int = 0
+    body_bytes: int = 0
+    path: str = ""  # of a request for texts: such a path is one of few, not a client's invention
 
     @property
     def caller(self) -> str:
