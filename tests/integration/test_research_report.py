@@ -173,6 +173,7 @@ def parts(study: Path) -> Parts:
         ("table", "s/data", 1),
         ("table", "s/cleaning", 1),
         ("table", "s/decide", 1),
+        ("table", "s/budgets", 1),
         ("table", "*/next", 1),
         ("figure", "s/quality", 1),
         ("figure", "s/difference", 1),

@@ -16,6 +16,7 @@ from paretune.core.config import JsonObject
 from paretune.records.store import StudyFolder, write_atomically
 from paretune.report import cost_sheets, sheets
 from paretune.report.answer import answer, answer_of
+from paretune.report.budgets import budget_sheet
 from paretune.report.confusion import confusion_figures
 from paretune.report.curves import curve_figure
 from paretune.report.decide import decide_sheet
@@ -104,6 +105,7 @@ def _results(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
 
 def _costs(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
     latency, fronts = latency_figure(rows, words), front_figures(facts, words)
+    budgets = budget_sheet(facts, words) if len(facts.scored) > 1 else None
     return Section(
         name="costs",
         title=words.say("Quality against cost"),
@@ -111,6 +113,7 @@ def _costs(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
         figures=(*fronts, *([latency] if latency else [])),
         sheets=(
             cost_sheets.resources_sheet(rows, words),
+            *([budgets] if budgets else []),
             *([cost_sheets.latency_sheet(rows, words)] if latency else []),
             *(inference_sheets(facts.inference, words) if facts.inference else []),
         ),

@@ -19,6 +19,7 @@ from paretune.core.config import nearest
 from paretune.core.errors import UnknownNameError, said
 from paretune.report import cost_sheets, ink, sheets
 from paretune.report.answer import answer_of
+from paretune.report.budgets import budget_sheet
 from paretune.report.claims import Judged
 from paretune.report.confusion import confusion_figures
 from paretune.report.curves import curve_figure
@@ -124,6 +125,7 @@ class Parts:
         return {
             "quality": lambda name: of(sheets.quality_sheet(facts, rows, words)),
             "resources": lambda name: of(cost_sheets.resources_sheet(rows, words)),
+            "budgets": lambda name: of(budget_sheet(facts, words)),
             "decide": lambda name: of(decide_sheet(facts, words)),
             "latency": lambda name: of(cost_sheets.latency_sheet(rows, words)),
             "search": lambda name: of(cost_sheets.search_sheet(facts, words)),
