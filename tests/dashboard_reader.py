@@ -40,7 +40,7 @@ def write_one(root: Path) -> Path:
 def client_of(root: Path, lang: str = "en", token: str | None = None) -> TestClient:
     """The dashboard of a folder; errors inside it are raised."""
     rights = Rights(token, LOOPBACK_HOSTS if token is None else None)
-    return TestClient(create_app(root, rights, lang), base_url="http://127.0.0.1")
+    return TestClient(create_app([root], rights, lang), base_url="http://127.0.0.1")
 
 
 def text_of(html: str) -> str:

@@ -1,8 +1,8 @@
 """The command line: a verb parses, calls one function and prints. Heavy imports stay inside the verbs.
 
-Not here: anything that another program could not call as a function, nor the verbs of exporting and serving
-(`cli_serving.py`). Exit codes: 0 done, 1 failed, 2 wrong usage or
-bad input, 3 done but something is undecided or over budget.
+Not here: anything that another program could not call as a function, nor the verbs of looking at records
+(`cli_looking.py`), exporting and serving (`cli_serving.py`). Exit codes: 0 done, 1 failed, 2 wrong usage or bad input,
+3 done but something is undecided or over budget.
 
     paretune study studies/demo.toml
 """
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
-from paretune import cli_serving
+from paretune import cli_looking, cli_serving
 from paretune.cli_options import JsonFlag, LangOption, language, say_json
 from paretune.core.errors import ParetuneError, StorageError, UsageError, said
 
@@ -257,20 +258,30 @@ def assets(
     say_json(json_line, {"assets": list(ASSETS)})
 
 
-cli_serving.add_to(app)
+bench = typer.Typer()
+
+
+@bench.callback(invoke_without_command=True)
+def benches(context: typer.Context) -> None:
+    """Measure what this machine makes of the service or the dashboard."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+cli_looking.add_to(app, bench)
+cli_serving.add_to(app, bench)
+app.add_typer(bench, name="bench")
 
 
 def main() -> None:
     """Entry point: what goes wrong becomes one line on standard error and an exit code."""
-    from typer.exceptions import TyperException
-
     arguments = sys.argv[1:] or ["--help"]
     try:
         code = app(arguments, prog_name="paretune", standalone_mode=False)  # the code of a typer.Exit
     except ParetuneError as error:
         _leave(str(error), error.exit_code)
     except TyperException as error:
-        _leave(f"{error} — `paretune --help` lists what there is", UsageError.exit_code)
+        _leave(f"{_one_line(error)} — `paretune --help` lists what there is", UsageError.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _leave(INTERRUPTED, 130)
     except OSError as error:
@@ -283,6 +294,11 @@ def main() -> None:
         if code == 130:  # typer's word for a KeyboardInterrupt
             _leave(INTERRUPTED, 130)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _one_line(error: TyperException) -> str:
+    """What the parser says, with the option that it is about."""
+    return " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
 
 
 def _leave(message: str, code: int) -> NoReturn:

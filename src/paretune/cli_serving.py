@@ -206,10 +206,8 @@ def bench_serve(
     say_json(json_line, found)
 
 
-def add_to(app: typer.Typer) -> None:
-    """Put these verbs into the command line."""
+def add_to(app: typer.Typer, bench: typer.Typer) -> None:
+    """Put these verbs into the command line and its benches."""
     for verb in (export, serve, keys, replay, bot):
         app.command()(verb)
-    bench = typer.Typer(no_args_is_help=True, help="Measure what this machine makes of it, as ratios.")
     bench.command("serve")(bench_serve)
-    app.add_typer(bench, name="bench")

@@ -67,7 +67,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def served(root: Path, token: str | None = None) -> Service:
-    return Service(create_app(root, Rights(token, LOOPBACK_HOSTS), "en"))
+    return Service(create_app([root], Rights(token, LOOPBACK_HOSTS), "en"))
 
 
 @pytest.fixture(scope="module")

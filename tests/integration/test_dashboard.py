@@ -183,7 +183,7 @@ def test_unknown_language_is_one_line_that_helps(client: TestClient, studies: Pa
     assert answer.status_code == 400
     assert "'de'" in text_of(answer.text) and "en, ru" in text_of(answer.text)
     with pytest.raises(ConfigError, match=r"'de'.*en, ru"):
-        create_app(studies, Rights(None, None), "de")
+        create_app([studies], Rights(None, None), "de")
 
 
 def test_theme_comes_from_the_cookie(studies: Path) -> None:
@@ -256,7 +256,7 @@ def test_server_refuses_to_be_open_to_others_without_a_token(studies: Path) -> N
     """A clear line says what is allowed; odd tokens, addresses and folders are refused before a port is opened."""
     said: list[str] = []
     for host, port, token, words in (
-        ("0.0.0.0", 0, None, "without --token"),
+        ("0.0.0.0", 0, None, "without --token-file or --token"),
         ("", 0, None, "without --token"),
         ("127.0.0.1", 0, "", "--token"),
         ("127.0.0.1", 0, "a b", "--token"),
@@ -265,9 +265,9 @@ def test_server_refuses_to_be_open_to_others_without_a_token(studies: Path) -> N
         ("no.such.host.invalid", 0, TOKEN, "--host"),
     ):
         with pytest.raises(ConfigError, match=re.escape(words)):
-            serve_dashboard(studies, host, port, token, "en", said.append)
+            serve_dashboard([studies], host, port, token, "en", said.append)
     with pytest.raises(RecordError, match="not there"):
-        serve_dashboard(studies / "nope", "127.0.0.1", 0, None, "en", said.append)
+        serve_dashboard([studies / "nope"], "127.0.0.1", 0, None, "en", said.append)
     assert said == []
     assert is_loopback("localhost") and not is_loopback("0.0.0.0")
     check_token(TOKEN, "0.0.0.0", local=False)
@@ -287,7 +287,7 @@ def test_a_file_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path, word in ((tmp_path / "file", "is a file"), (tmp_path / "nope", "is not there")):
         with pytest.raises(RecordError, match=word):
-            create_app(path, Rights(None, None), "en")
+            create_app([path], Rights(None, None), "en")
 
 
 def test_one_study_is_a_folder_too(one: Path) -> None:
@@ -313,7 +313,7 @@ PROCESS = """
 import sys
 from pathlib import Path
 from paretune.dashboard.server import serve_dashboard
-code = serve_dashboard(Path(sys.argv[1]), "127.0.0.1", 0, None, "ru", lambda line: print(line, flush=True))
+code = serve_dashboard([Path(sys.argv[1])], "127.0.0.1", 0, None, "ru", lambda line: print(line, flush=True))
 assert "torch" not in sys.modules
 raise SystemExit(code)
 """
@@ -325,7 +325,7 @@ def test_the_process_says_where_it_is_and_ends_with_a_signal(studies: Path) -> N
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            address = re.match(r"ready: (http://127\.0\.0\.1:\d+/) ", process.stdout.readline())
+            address = re.match(r"готово: (http://127\.0\.0\.1:\d+/) ", process.stdout.readline())
             assert address is not None
             with urllib.request.urlopen(address[1], timeout=30) as answer:
                 assert answer.status == 200 and '<html lang="ru"' in answer.read().decode()

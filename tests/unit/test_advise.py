@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
 from pathlib import Path
 
 import pytest
-from babel.messages.extract import extract
 from fabricated_study import METHODS, write_study
 
 from paretune.core.errors import ConfigError, RecordError
@@ -18,91 +16,13 @@ from paretune.records.store import StudyFolder
 from paretune.report.facts import gather
 from paretune.report.wording import Words
 from paretune.stats.intervals import Interval
-from paretune.study import advise_lines as advise_lines_module
 from paretune.study import advise_pooling
 from paretune.study.advise import Advice, Advised, advise
 from paretune.study.advise_case import Case, distance
 from paretune.study.advise_lines import advise_lines
 from paretune.study.advise_pooling import filled, naming, pooled
 
-RUSSIAN = {
-    "Nothing comparable was measured: no study lies near this case, so no method is recommended.": (
-        "Ничего сравнимого не измерено: ни одно исследование не близко к этому случаю, поэтому ни один метод не "
-        "рекомендуется."
-    ),
-    "No method is known to fit this budget.": "Ни об одном методе не известно, что он укладывается в этот бюджет.",
-    "Ranked by the difference in {metric} to {control}, with its 95 % interval:": (
-        "По порядку разницы с {control} (показатель — {metric}), с её 95-процентным интервалом:"
-    ),
-    "Without a rank, by the budget:": "Без места — из-за бюджета:",
-    "Never gave a result in study {study}: {method} ({states})": (
-        "Ни разу не дал результата в исследовании {study}: {method} ({states})"
-    ),
-    "peak memory {memory}": "пик памяти {memory}",
-    "may not fit the time": "может не уложиться во время",
-    "not told apart from the first": "от первого не отличим",
-    "its interval is of {study} alone": "интервал — по одному исследованию {study}",
-    "the control": "контроль",
-    "{estimate} (one seed: no interval)": "{estimate} (один повтор: интервала нет)",
-    "about {time} (one run: no interval)": "около {time} (один запуск: интервала нет)",
-    "about {time}": "около {time}",
-    "about {time} ({low} to {high})": "около {time} (от {low} до {high})",
-    "needs more memory": "нужно больше памяти",
-    "its memory here was not measured": "память для этого случая не измерена",
-    "takes longer": "нужно больше времени",
-    "its time here was not measured": "время для этого случая не измерено",
-    "Measured on:": "Измерено на исследованиях:",
-    "One study only: its interval holds for its seeds and its test set, not for other data.": (
-        "Исследование одно: его интервалы верны для его повторов и тестовых примеров, а не для других данных."
-    ),
-    "Studies {studies} share a source of data: their intervals taken together are too narrow.": (
-        "У исследований {studies} один источник данных: их общие интервалы слишком узки."
-    ),
-    "Base model {model} was not measured near this case: no costs.": (
-        "Базовая модель {model} вблизи этого случая не измерялась: затраты неизвестны."
-    ),
-    "Time: one training on {machine}, from the records' own throughput; an estimate, so no rank rests on it.": (
-        "Время — одно обучение на машине {machine}, по скорости из самих записей; это оценка, места от неё не зависят."
-    ),
-    "{processor} with {cores} cores": "{processor} (ядер: {cores})",
-    "training rows": "строки обучения",
-    "tokens of a text": "токены текста",
-    "{study}: the case against it: {ratios}; log distance {distance}": (
-        "{study}: случай по сравнению с ним — {ratios}; логарифмическое расстояние {distance}"
-    ),
-    "another base model ({model})": "другая базовая модель ({model})",
-    "another script": "другая письменность",
-    "another task": "другая задача",
-    "over {times} times larger or smaller": "больше или меньше более чем в {times} раз",
-    "its text lengths are not recorded": "длины текстов не записаны",
-    "its control was not scored, or is another method": "контроль не оценён или это другой метод",
-    "Left out ({why}): {study}": "Не учтено ({why}): {study}",
-}
-RUSSIAN_PLURALS = {
-    "{n} study, {seeds}": ("{n} исследование, {seeds}", "{n} исследования, {seeds}", "{n} исследований, {seeds}"),
-    "{n} run gave no result": (
-        "{n} запуск не дал результата",
-        "{n} запуска не дали результата",
-        "{n} запусков не дали результата",
-    ),
-}
 CASE = Case(rows=480, classes=4, tokens=41.25)
-
-
-class Told(Words):
-    """The catalogue with this file's new words, until they stand in it."""
-
-    def say(self, message, values=None):
-        if self.lang == "ru" and message in RUSSIAN:
-            return RUSSIAN[message].format(**values) if values else RUSSIAN[message]
-        return super().say(message, values)
-
-    def plural(self, one, many, count, values=None):
-        if self.lang == "ru" and one in RUSSIAN_PLURALS:
-            last, two = count % 10, count % 100
-            form = 0 if last == 1 and two != 11 else 1 if last in (2, 3, 4) and two not in (12, 13, 14) else 2
-            return RUSSIAN_PLURALS[one][form].format(n=self.count(count), **(values or {}))
-        return super().plural(one, many, count, values)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +102,10 @@ def test_a_budget_takes_ranks_away_and_never_gives_them(folder: Path) -> None:
     assert _of(tight, "full").rank is None
     nothing = advise([folder], Case(480, 4, 41.25, memory_bytes=1e6))
     assert {one.rank for one in nothing.ranked} == {None}
-    assert advise_lines(nothing, Words("en"))[0] == "No method is known to fit this budget."
+    lines = _english(nothing)
+    assert lines[1] == "No method is known to fit this budget."
+    assert any(line.startswith("No rank, more memory is needed than there is: ") for line in lines)
+    assert _row(lines, "lora")[0] == "–"
 
 
 def test_a_time_limit_inside_the_interval_is_unsure(folder: Path) -> None:
@@ -191,7 +114,7 @@ def test_a_time_limit_inside_the_interval_is_unsure(folder: Path) -> None:
     assert seconds is not None
     advice = advise([folder], Case(480, 4, 41.25, seconds=seconds.estimate))
     assert (_of(advice, "lora").fits, _of(advice, "lora").rank is None) == ("unsure", False)
-    assert any("may not fit the time" in line for line in advise_lines(advice, Words("en")))
+    assert "May not fit the time: lora" in _english(advice)
 
 
 def test_nothing_is_ranked_by_an_assumed_quantity(tmp_path: Path) -> None:
@@ -213,7 +136,7 @@ def test_another_base_model_tells_nothing_of_cost(folder: Path) -> None:
     assert [one.rank for one in free.ranked] == list(range(1, len(METHODS) + 1))
     limited = advise([folder], Case(480, 4, 41.25, model="asset:e5-small", memory_bytes=1e12))
     assert {(one.rank, one.memory_fits) for one in limited.ranked} == {(None, "unknown")}
-    assert any("asset:e5-small was not measured" in line for line in advise_lines(free, Words("en")))
+    assert any("asset:e5-small was not measured" in line for line in _english(free))
 
 
 @pytest.mark.parametrize(
@@ -230,8 +153,8 @@ def test_nothing_comparable_is_an_answer(folder: Path, case: Case, why: str) -> 
     advice = advise([folder], case)
     assert advice.nothing_comparable and advice.near == ()
     assert [reason for _, reason in advice.far] == [why]
-    text = "\n".join(advise_lines(advice, Words("en")))
-    assert text.startswith("Nothing comparable was measured")
+    text = "\n".join(_english(advice))
+    assert "\nNothing comparable was measured" in text and "left out: " in text
     assert not any(re.search(rf"\b{method[0]}\b", text) for method in METHODS if method[0] != "full")
 
 
@@ -246,9 +169,9 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     advice = advise([folder], CASE)
     assert not math.isfinite(_of(advice, "lora").difference.high)
     assert [one.tied for one in advice.ranked] == [False, True, True]
-    lines = "\n".join(advise_lines(advice, Words("en")))
-    assert lines.count("(one seed: no interval)") == 2
-    assert "(one run: no interval)" in lines
+    lines = "\n".join(_english(advice))
+    assert lines.count("(one seed)") == 2
+    assert "(one run)" in lines
 
 
 def test_several_studies_widen_the_interval(folder: Path, other: Path) -> None:
@@ -259,13 +182,20 @@ def test_several_studies_widen_the_interval(folder: Path, other: Path) -> None:
     apart = [gather(StudyFolder(path)).comparisons["lora"].difference for path in (folder, other)]
     assert lora.difference == pooled([one for one in apart if one is not None])
     assert (lora.studies, lora.seeds) == (("fabricated", "other"), 5)
-    assert any("head" in line and "its interval is of fabricated alone" in line for line in _english(advice))
+    (alone,) = [line for line in _english(advice) if line.startswith("Intervals of fabricated alone")]
+    assert "head" in alone and "lora" not in alone and "full" not in alone
     assert not any("One study only" in line for line in _english(advice))
     assert any("One study only" in line for line in _english(advise([folder], CASE)))
 
 
 def _english(advice: Advice) -> list[str]:
-    return advise_lines(advice, Words("en"))
+    return advise_lines(advice, Words("en"), 400)
+
+
+def _row(lines: list[str], name: str) -> list[str]:
+    """Words of the one line of a table that is about `name`."""
+    (found,) = [line.split() for line in lines if name in line.split()[:2]]
+    return found
 
 
 def test_pooled_interval_by_hand() -> None:
@@ -378,7 +308,7 @@ def test_both_languages_say_the_same_figures(folder: Path, other: Path) -> None:
     """Russian lines hold the numbers of the English ones, and no English sentence."""
     for case in (CASE, Case(480, 4, 41.25, memory_bytes=1.1e9, seconds=20.0, language="ru"), Case(10**6, 4, 80)):
         advice = advise([folder, other], case)
-        english, russian = advise_lines(advice, Words("en")), advise_lines(advice, Told("ru"))
+        english, russian = _english(advice), advise_lines(advice, Words("ru"), 400)
         assert len(english) == len(russian)
         for ours, theirs in zip(english, russian, strict=True):
             assert _digits(ours) == _digits(theirs)
@@ -390,9 +320,37 @@ def _digits(line: str) -> list[str]:
     return re.findall(r"\d+", re.sub(r"(?<=\d)[\s,.\u00a0\u202f](?=\d)", "", line))
 
 
-def test_new_words_are_those_that_are_said() -> None:
-    """The list for the catalogue has every sentence of this room, and no other."""
-    source = Path(advise_lines_module.__file__).read_bytes()
-    found = extract("python", io.BytesIO(source), keywords={"say": None, "plural": (1, 2)})
-    said = {message[0] if isinstance(message, tuple) else message for _, message, *_ in found}
-    assert said == {*RUSSIAN, *RUSSIAN_PLURALS, "{n} seed", "classes"}
+def test_a_row_has_difference_memory_time_and_evidence(folder: Path) -> None:
+    """What stands in the table is what the advice holds, each figure with its interval."""
+    advice = advise([folder], CASE)
+    lora, words = _of(advice, "lora"), Words("en")
+    assert lora.seconds is not None and lora.peak_memory_bytes is not None
+    line = " ".join(_row(_english(advice), "lora"))
+    assert line.startswith(f"{lora.rank} lora {words.number(lora.difference.estimate, signed=True)} [")
+    assert words.spread(lora.difference.low, lora.difference.high, signed=True) in line
+    assert " ".join(words.size(lora.peak_memory_bytes).split()) in line
+    ends = [words.duration(one).split() for one in (lora.seconds.estimate, lora.seconds.low, lora.seconds.high)]
+    assert {one[1] for one in ends} == {"sec"}
+    assert f"{ends[0][0]} sec [{ends[1][0]} … {ends[2][0]}]" in line
+    assert line.endswith(" 1 2")  # studies, seeds
+    tied = [one.method for one in advice.ranked if one.tied]
+    told = next(line for line in _english(advice) if line.startswith("The records do not tell these apart"))
+    assert tied and all(name in told for name in tied)
+
+
+def test_lines_keep_to_the_terminal(folder: Path) -> None:
+    """No line is wider than the terminal, and nothing is cut off."""
+    advice = advise([folder], Case(480, 4, 41.25, memory_bytes=1.1e9, seconds=20.0, model="asset:minilm-l6"))
+    for lang in ("en", "ru"):
+        lines = advise_lines(advice, Words(lang), 80)
+        assert max(map(len, lines)) <= 80
+        assert all(line.count("[") == line.count("]") for line in lines)
+
+
+def test_an_unknown_language_of_the_texts_is_refused(folder: Path) -> None:
+    """A code that no script is known for would silently compare nothing; a counted script stands for itself."""
+    with pytest.raises(ConfigError, match="language 'xx' of the texts"):
+        advise([folder], Case(480, 4, 41.25, language="xx"))
+    facts = gather(StudyFolder(folder))
+    assert distance(Case(480, 4, 41.25, script="Cyrillic"), facts).other_script is True
+    assert distance(Case(480, 4, 41.25, script="Latin"), facts).other_script is False

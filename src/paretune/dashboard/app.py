@@ -1,16 +1,16 @@
-"""The dashboard's routes: pages of a folder of studies, the news of what runs, and files. Read only.
+"""The dashboard's routes: pages of folders of studies, the news of what runs, and files. Read only.
 
 Not here: who may look (`gate.py`), the process (`server.py`). Every page is a plain HTML answer to a GET; scripts add
 figures, the slider and what is live.
 
-    app = create_app(Path("results"), Rights(None, LOOPBACK_HOSTS), "en")
+    app = create_app([Path("results")], Rights(None, LOOPBACK_HOSTS), "en")
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -27,13 +27,13 @@ from paretune.dashboard.refusals import refusal_page, welcome_page
 log = logging.getLogger(__name__)
 
 
-def create_app(root: Path, rights: Rights, lang: str) -> FastAPI:
+def create_app(roots: Sequence[Path], rights: Rights, lang: str) -> FastAPI:
     """The application.
 
     Raises:
         RecordError: there is no such folder. ConfigError: an unknown language.
     """
-    pages = Pages(root, lang)
+    pages = Pages(roots, lang)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:

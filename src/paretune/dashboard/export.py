@@ -132,7 +132,7 @@ def _examples(facts: StudyFacts, words: Words) -> Section | None:
 
 def _claims(index: Index, facts: StudyFacts, words: Words) -> Section | None:
     """Claims that rest on this study alone; others need records that are not in this file."""
-    claims = claims_of(ledger_of(index.root, index.single), {facts.study.name: facts})
+    claims = claims_of(ledger_of(index), {facts.study.name: facts})
     rows = [
         [one.sentence(words), verdict_of_claim(words, one.verdict)]
         for one in claims.judged

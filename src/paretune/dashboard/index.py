@@ -1,16 +1,18 @@
-"""The light index of a folder of studies: which there are, their runs, how far they are and when there was news.
+"""The light index of folders of studies: which there are, their runs, how far they are and when there was news.
 
 Not here: predictions and statistics (`gathered.py`). A sweep looks at times and sizes of files and reads only what
 changed since the last one, so that it is quick with hundreds of runs; it never locks anything.
 
-    for entry in Index(Path("runs")).studies(): print(entry.name, progress(entry).done)
+    for entry in Index(Path("runs"), Path("results")).studies(): print(entry.name, progress(entry).done)
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -92,34 +94,31 @@ class Progress:
 
 
 class Index:
-    """A folder that holds studies, or that is one."""
+    """Folders, each of which holds studies or is one."""
 
-    def __init__(self, root: Path) -> None:
-        """Open a folder.
+    def __init__(self, *roots: Path) -> None:
+        """Open folders.
 
         Raises:
             RecordError: there is no such folder.
         """
-        if not root.is_dir():
-            given = f"{root} is {'a file' if root.exists() else 'not there'}"
-            raise RecordError(said(given, "a folder of studies, such as runs/ or results/, or one study"))
-        self.root = root
+        for root in roots:
+            if not root.is_dir():
+                given = f"{root} is {'a file' if root.exists() else 'not there'}"
+                raise RecordError(said(given, "a folder of studies, such as runs/ or results/, or one study"))
+        self.roots = roots
         self.kept = Kept()
 
-    @property
-    def single(self) -> bool:
-        """Whether the folder itself is a study."""
-        return _is_study(self.root)
-
     def folders(self) -> dict[str, Path]:
-        """Studies by the names of their folders."""
-        if self.single:
-            return {self.root.resolve().name: self.root}
-        try:
-            inside = sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        except OSError:
-            return {}
-        return {path.name: path for path in inside if _is_study(path)}
+        """Studies by the names of their folders; of several with one name the later ones by their place too."""
+        found: dict[str, Path] = {}
+        seen: set[Path] = set()
+        for path in (path for root in self.roots for path in studies_in(root)):
+            whole = path.resolve()
+            if whole not in seen:
+                seen.add(whole)
+                found[_free_name(whole, found)] = path
+        return found
 
     def studies(self) -> list[StudyEntry]:
         """All studies, those with the newest news first."""
@@ -227,8 +226,27 @@ def _ended(run: RunEntry, own: list[RunEntry], method: MethodRecord, seeds: list
     return spec.seed == seeds[0] and chosen
 
 
-def _is_study(path: Path) -> bool:
+def is_study(path: Path) -> bool:
+    """Whether the folder itself is a study, be its record there yet or not."""
     return (path / "study.json").exists() or (path / "runs").is_dir()
+
+
+def studies_in(root: Path) -> list[Path]:
+    """The folder itself where it is a study, else the studies that lie in it."""
+    if is_study(root):
+        return [root]
+    try:
+        inside = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return []
+    return [path for path in inside if is_study(path)]
+
+
+def _free_name(path: Path, taken: Mapping[str, Path]) -> str:
+    """ "demo", or "demo (results)" where that is another study's name, or "demo (results 2)" where this is too."""
+    names = [path.name, f"{path.name} ({path.parent.name})"]
+    more = (f"{path.name} ({path.parent.name} {number})" for number in itertools.count(2))
+    return next(name for name in itertools.chain(names, more) if name not in taken)
 
 
 def _run_folders(path: Path) -> list[Path]:

@@ -1,8 +1,8 @@
-"""The answers to requests for pages, each of them one study's or the folder's, in the reader's language.
+"""The answers to requests for pages, each of them one study's or all studies', in the reader's language.
 
 Not here: addresses (`app.py`), what stands in a page (`study_pages.py`, `shelf_pages.py`).
 
-    Pages(Path("results"), "en").results(request, "demo")
+    Pages([Path("results")], "en").results(request, "demo")
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -46,10 +46,10 @@ Part = Callable[[Desk, StudyEntry, Words], str]
 class Pages:
     """What answers requests."""
 
-    def __init__(self, root: Path, lang: str) -> None:
+    def __init__(self, roots: Sequence[Path], lang: str) -> None:
         self.lang = check_language(lang)
         self.files = Files()
-        index = Index(root)
+        index = Index(*roots)
         self.desk = Desk(index, Gatherer(index), Renderer(self.files))
         self.bodies = Bodies()
 
@@ -88,7 +88,7 @@ class Pages:
     def claims(self, request: Request) -> HTMLResponse:
         """Claims with verdicts."""
         reader, entries = self.reader(request), self.desk.index.studies()
-        ledger = ledger_of(self.desk.index.root, self.desk.index.single)
+        ledger = ledger_of(self.desk.index)
         version = repr((stamp_of(ledger), [entry.facts_version for entry in entries]))
 
         def make() -> str:

@@ -2,7 +2,7 @@
 
 Not here: pages (`app.py`), rights (`gate.py`). It only reads, so that a signal ends it at once, with 0.
 
-    serve_dashboard(Path("results"), "127.0.0.1", 8010, None, "en", print)
+    serve_dashboard([Path("results")], "127.0.0.1", 8010, None, "en", print)
 """
 
 from __future__ import annotations
@@ -12,22 +12,24 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import uvicorn
 
 from paretune.core.addresses import is_loopback, listening
 from paretune.core.errors import ConfigError, said
+from paretune.core.secret_files import read_secret
 from paretune.dashboard.app import create_app
 from paretune.dashboard.gate import LOOPBACK_HOSTS, Rights
+from paretune.report.wording import Words
 
 MOST_CONNECTIONS = 200
 NICE = 10  # pages give way to the runs that they show, whose seconds are measured
 
 
 def serve_dashboard(
-    folder: Path, host: str, port: int, token: str | None, lang: str, say: Callable[[str], None]
+    folders: Sequence[Path], host: str, port: int, token: str | None, lang: str, say: Callable[[str], None]
 ) -> int:
     """Serve until SIGTERM or Ctrl-C; the exit status. One line is said when it is ready; `port` 0 takes a free one.
 
@@ -38,7 +40,8 @@ def serve_dashboard(
     local = is_loopback(host)
     check_token(token, host, local)
     rights = Rights(token, LOOPBACK_HOSTS | {_bracketed(host).lower()} if local else None)
-    app = create_app(folder, rights, lang)
+    app = create_app(folders, rights, lang)
+    words = Words(lang)
     with contextlib.closing(listening(host, port)) as bound:
         config = uvicorn.Config(
             app,
@@ -54,13 +57,26 @@ def serve_dashboard(
         )
         os.nice(NICE)
         place = f"http://{_bracketed(host)}:{bound.getsockname()[1]}/"
-        return asyncio.run(_served(QuietServer(config), bound, lambda: say(_ready(place, token, folder))))
+        return asyncio.run(_served(QuietServer(config), bound, lambda: say(_ready(words, place, token, folders))))
 
 
-def _ready(place: str, token: str | None, folder: Path) -> str:
+def _ready(words: Words, place: str, token: str | None, folders: Sequence[Path]) -> str:
     """The ready line; the token itself is not in it, since logs keep it."""
-    access = "" if token is None else " (with the token: ?token=… once, or Authorization: Bearer)"
-    return f"ready: {place} · {folder}{access}"
+    values = {"address": place, "folders": ", ".join(map(str, folders))}
+    if token is None:
+        return words.say("ready: {address} shows {folders}; Ctrl-C ends it", values)
+    return words.say("ready: {address} shows {folders} to those who have the token; Ctrl-C ends it", values)
+
+
+def given_token(token: str | None, file: Path | None) -> str | None:
+    """The token of the command line: as it stands there, or in a file.
+
+    Raises:
+        ConfigError: both are given, or the file holds no secret.
+    """
+    if token is not None and file is not None:
+        raise ConfigError(said("--token and --token-file", "one of them"))
+    return read_secret(file, "--token-file") if file is not None else token
 
 
 def check_token(token: str | None, host: str, local: bool) -> None:
@@ -70,7 +86,8 @@ def check_token(token: str | None, host: str, local: bool) -> None:
         ConfigError: it could be reached from elsewhere, or the token fits into no header.
     """
     if token is None and not local:
-        raise ConfigError(said(f"--host {host} without --token", "127.0.0.1, or a token that readers must give"))
+        given = f"--host {host} without --token-file or --token"
+        raise ConfigError(said(given, "127.0.0.1, or a token that readers must give"))
     if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
         raise ConfigError(said("this --token", "visible ASCII characters without spaces, at least one"))
 

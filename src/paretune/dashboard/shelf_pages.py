@@ -42,7 +42,7 @@ class Row:
 def list_part(desk: Desk, entries: Sequence[StudyEntry], words: Words) -> str:
     """The table of studies."""
     rows = [row_of(entry, words, time.time()) for entry in entries]
-    ledger = ledger_of(desk.index.root, desk.index.single).is_file()
+    ledger = ledger_of(desk.index).is_file()
     return desk.renderer.part("list.html.j2", words, {"rows": rows, "ledger": ledger})
 
 
@@ -73,7 +73,7 @@ def row_of(entry: StudyEntry, words: Words, now: float) -> Row:
 
 def judged_claims(desk: Desk, entries: Sequence[StudyEntry]) -> Claims:
     """The claims of the ledger over all studies that can be read."""
-    ledger = ledger_of(desk.index.root, desk.index.single)
+    ledger = ledger_of(desk.index)
     if not ledger.is_file():
         return Claims(there=False)
     return claims_of(ledger, _by_study(desk.gatherer.gathered(entry) for entry in entries))

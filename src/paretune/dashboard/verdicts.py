@@ -14,6 +14,7 @@ from pathlib import Path
 
 from paretune.core.config import load_toml
 from paretune.core.errors import UsageError
+from paretune.dashboard.index import Index, is_study
 from paretune.report.claims import Judged, Ledger, judged
 from paretune.report.facts import StudyFacts
 
@@ -30,9 +31,10 @@ class Claims:
     broken: str = ""
 
 
-def ledger_of(root: Path, single: bool) -> Path:
-    """Where the ledger of a folder of studies, or of one study, lies."""
-    return (root.resolve().parent if single else root) / LEDGER
+def ledger_of(index: Index) -> Path:
+    """The first ledger that lies in a folder of studies, or beside a study; where there is none, its first place."""
+    places = [(root.resolve().parent if is_study(root) else root) / LEDGER for root in index.roots]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def claims_of(ledger: Path, studies: Mapping[str, StudyFacts]) -> Claims:

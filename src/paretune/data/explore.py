@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -107,15 +107,20 @@ def _tokens(prepared: Prepared, tokenizer: PreTrainedTokenizerFast) -> tuple[dic
     seen: Counter[int] = Counter()
     for name, rows in prepared.splits.items():
         lengths: list[int] = []
-        for start in range(0, len(rows), TOKENIZED_AT_ONCE):
-            texts = list(rows.texts[start : start + TOKENIZED_AT_ONCE])
-            # verbose=False: texts over the model's length are the point here, not a reason to warn
-            for ids in tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]:
-                lengths.append(len(ids))
-                seen.update(ids)
+        for ids in token_ids(rows.texts, tokenizer):
+            lengths.append(len(ids))
+            seen.update(ids)
         counts[name] = np.array(lengths)
     unknown = tokenizer.unk_token_id
     return counts, len(seen), seen[unknown] / seen.total() if isinstance(unknown, int) else 0.0
+
+
+def token_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Iterator[list[int]]:
+    """Tokens of each text, special ones included, uncut."""
+    for start in range(0, len(texts), TOKENIZED_AT_ONCE):
+        # verbose=False: texts over the model's length are the point here, not a reason to warn
+        some = list(texts[start : start + TOKENIZED_AT_ONCE])
+        yield from tokenizer(some, truncation=False, padding=False, verbose=False)["input_ids"]
 
 
 def length_summary(split: str, unit: str, lengths: np.ndarray) -> LengthSummary:

@@ -27,7 +27,7 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
     "ru": {
         "one": "{target}: исследование {study}, запусков: {n}, в {path}",
         "many": "{target}: исследование {study}, запусков: {n}, в {path}",
-        "csv": "таблицы: runs.csv (строка на запуск), steps.csv (потери и оценки по шагам), predictions.csv (каждый пример)",
+        "csv": "таблицы: runs.csv (строка на запуск), steps.csv (потери и оценки по шагам), predictions.csv (все примеры)",
         "tool": "открыть: {command}",
     },
 }

@@ -27,8 +27,9 @@ SCRIPTS = {
 class Case:
     """What is to be done: training rows, classes, mean tokens of a text; limits on one training; what is known else.
 
-    `model` is a base model's source ("asset:minilm-l6"), `language` a code ("ru"), `metric` the one to rank by; where
-    a field is None, model and metric are the nearest study's.
+    `model` is a base model's source ("asset:minilm-l6"), `language` a code ("ru"), `script` what its texts are written
+    in ("Cyrillic") where that was counted, `metric` the one to rank by; where a field is None, model and metric are the
+    nearest study's.
     """
 
     rows: int
@@ -39,6 +40,7 @@ class Case:
     seconds: float | None = None
     model: str | None = None
     language: str | None = None
+    script: str | None = None
     metric: str | None = None
 
 
@@ -77,7 +79,7 @@ def check_case(case: Case) -> Case:
     """The case itself.
 
     Raises:
-        ConfigError: a size or limit that is none, or an unknown metric.
+        ConfigError: a size or limit that is none, an unknown metric or language.
     """
     least = {"rows": 1, "classes": 2, "tokens": 0, "memory": 0, "time": 0}
     values = (case.rows, case.classes, case.tokens, case.memory_bytes, case.seconds)
@@ -88,6 +90,9 @@ def check_case(case: Case) -> Case:
     if case.metric is not None and case.metric not in METRICS:
         near = nearest(case.metric, METRICS)
         raise ConfigError(said(f"metric {case.metric!r}", "one of " + ", ".join(METRICS), nearest=near))
+    if case.language is not None and case.language not in SCRIPTS:
+        allowed = "one of " + ", ".join(sorted(SCRIPTS))
+        raise ConfigError(said(f"language {case.language!r} of the texts", allowed))
     return case
 
 
@@ -96,7 +101,7 @@ def distance(case: Case, facts: StudyFacts) -> Distance:
     study, explored = facts.study, facts.exploration
     lengths = explored.lengths if explored is not None else []
     tokens = next((one.mean for one in lengths if (one.split, one.unit) == ("train", "tokens")), None)
-    wanted = SCRIPTS.get(case.language or "")
+    wanted = case.script or SCRIPTS.get(case.language or "")
     shares = explored.scripts if explored is not None else {}
     script = max(shares, key=lambda name: shares[name], default=None)
     return Distance(

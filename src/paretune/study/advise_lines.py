@@ -1,4 +1,4 @@
-"""Advice as lines for a terminal: the ranked methods, what does not fit, and what all of it rests on.
+"""Advice as lines for a terminal: a table of methods, what sets some of them apart, and what all of it rests on.
 
 Not here: which method is first (`advise.py`). Every figure stands with its uncertainty and with how far the case lies.
 
@@ -7,61 +7,101 @@ Not here: which method is first (`advise.py`). Every figure stands with its unce
 
 from __future__ import annotations
 
+import io
 import math
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.table import Table
 
 from paretune.report.facts import bounds
 from paretune.report.tables import metric_name, state_name
 from paretune.report.wording import Words
-from paretune.study.advise import Advice, Advised
-from paretune.study.advise_case import REACH, Distance
+from paretune.study.advise import Advice, Advised, Fit
+from paretune.study.advise_case import REACH, Case, Distance
+
+COLUMNS = 100
+ONE_LINE = 88  # narrower ones have a time and its interval on two lines
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
-def advise_lines(advice: Advice, words: Words) -> list[str]:
-    """The whole answer, one thought a line; methods are indented."""
-    if advice.nothing_comparable:
-        head = words.say("Nothing comparable was measured: no study lies near this case, so no method is recommended.")
-        return [head, *(_left_out(apart, why, words) for apart, why in advice.far)]
-    ranked = [one for one in advice.ranked if one.rank is not None]
-    others = [one for one in advice.ranked if one.rank is None]
-    lines = [_head(advice, words)] if ranked else [words.say("No method is known to fit this budget.")]
-    lines += [f"  {one.rank}. {_method(one, advice, words)}" for one in ranked]
-    if others:
-        lines.append(words.say("Without a rank, by the budget:"))
-        lines += [f"  – {_method(one, advice, words)}; {_why_not(one, words)}" for one in others]
-    lines += [
-        words.say("Never gave a result in study {study}: {method} ({states})", {
-            "study": study, "method": method, "states": ", ".join(state_name(words, one) for one in states) or "–",
-        })
-        for study, method, states in advice.never_scored
-    ]  # fmt: skip
-    return [*lines, *_grounds(advice, words)]
+def advise_lines(advice: Advice, words: Words, columns: int = COLUMNS) -> list[str]:
+    """The whole answer for so many columns: tables, and one thought after another."""
+    parts: list[str | Table] = [case_line(advice.case, words), _head(advice, words)]
+    if not advice.nothing_comparable:
+        parts += [_methods(advice, words, columns), *_notes(advice, words)]
+    parts += _distances(advice, words)
+    if not advice.nothing_comparable:
+        parts += _limits(advice, words)
+    return [line for part in parts for line in _lines(part, columns)]
+
+
+def _lines(part: str | Table, columns: int) -> list[str]:
+    """A table as it is drawn; a sentence, its further lines set in."""
+    if isinstance(part, str):
+        return textwrap.wrap(part, columns, subsequent_indent="  ", break_on_hyphens=False)
+    sink = io.StringIO()
+    Console(file=sink, width=columns, color_system=None).print(part)
+    return [line.rstrip() for line in sink.getvalue().splitlines()]
 
 
 def _head(advice: Advice, words: Words) -> str:
+    if advice.nothing_comparable:
+        return words.say("Nothing comparable was measured: no study lies near this case, so no method is recommended.")
+    if all(one.rank is None for one in advice.ranked):
+        return words.say("No method is known to fit this budget.")
     values = {"metric": metric_name(words, advice.metric or ""), "control": advice.control or ""}
-    return words.say("Ranked by the difference in {metric} to {control}, with its 95 % interval:", values)
+    return words.say("Methods by their difference in {metric} to {control}:", values)
 
 
-def _method(one: Advised, advice: Advice, words: Words) -> str:
-    """A method's difference, costs and evidence."""
-    labels = [other.method for other in advice.ranked]
-    where = f" ({words.series(list(one.studies))})" if labels.count(one.method) > 1 else ""
-    parts = [f"{one.method}{where}: {_difference(one, advice, words)}"]
-    if one.peak_memory_bytes is not None:
-        parts.append(words.say("peak memory {memory}", {"memory": words.size(one.peak_memory_bytes)}))
-    if one.seconds is not None:
-        parts.append(_seconds(one, words))
-    seeds = words.plural("{n} seed", "{n} seeds", one.seeds)
-    parts.append(words.plural("{n} study, {seeds}", "{n} studies, {seeds}", len(one.studies), {"seeds": seeds}))
-    if len(one.studies) == 1 and len(advice.near) > 1 and one.method != advice.control:
-        parts.append(words.say("its interval is of {study} alone", {"study": one.studies[0]}))
-    if one.stopped:
-        parts.append(words.plural("{n} run gave no result", "{n} runs gave no result", one.stopped))
-    if one.fits == "unsure":
-        parts.append(words.say("may not fit the time"))
-    if one.tied:
-        parts.append(words.say("not told apart from the first"))
+def case_line(case: Case, words: Words) -> str:
+    """What was asked, in one line."""
+    sizes = {
+        "rows": words.count(case.rows),
+        "classes": words.count(case.classes),
+        "tokens": words.number(case.tokens, 0 if case.tokens >= 10 else 1),
+    }
+    parts = [words.say("Case: training rows {rows}, classes {classes}, tokens of a text {tokens}", sizes)]
+    if case.memory_bytes is not None:
+        parts.append(words.say("memory at most {memory}", {"memory": words.size(case.memory_bytes)}))
+    if case.seconds is not None:
+        parts.append(words.say("one training at most {time}", {"time": words.duration(case.seconds)}))
+    if case.model is not None:
+        parts.append(words.say("base model {model}", {"model": case.model}))
     return "; ".join(parts)
+
+
+def _methods(advice: Advice, words: Words, columns: int) -> Table:
+    table, between = Table(box=None, pad_edge=False), " " if columns >= ONE_LINE else "\n"
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column(words.say("method"), overflow="fold")
+    table.add_column(words.say("difference [95 %]"), justify="right", no_wrap=True)
+    table.add_column(words.say("peak memory").replace(" ", "\n"), justify="right", no_wrap=True)
+    table.add_column(words.say("one training [95 %]").replace(" [", f"{between}["), justify="right", no_wrap=True)
+    table.add_column(words.say("studies"), justify="right")
+    table.add_column(words.say("seeds in all"), justify="right")
+    for one in advice.ranked:
+        table.add_row(
+            "–" if one.rank is None else str(one.rank),
+            _name(one, advice, words),
+            _difference(one, advice, words),
+            "—" if one.peak_memory_bytes is None else words.size(one.peak_memory_bytes),
+            _seconds(one, words).replace(" ", between, 1),
+            words.count(len(one.studies)),
+            words.count(one.seeds),
+        )
+    return table
+
+
+def _name(one: Advised, advice: Advice, words: Words) -> str:
+    """The label; with its studies where several methods have it."""
+    labels = [other.method for other in advice.ranked]
+    return f"{one.method} ({words.series(list(one.studies))})" if labels.count(one.method) > 1 else one.method
+
+
+def _names(chosen: Sequence[Advised], advice: Advice, words: Words) -> str:
+    return words.series([_name(one, advice, words) for one in chosen])
 
 
 def _difference(one: Advised, advice: Advice, words: Words) -> str:
@@ -69,94 +109,129 @@ def _difference(one: Advised, advice: Advice, words: Words) -> str:
         return words.say("the control")
     estimate, ends = words.number(one.difference.estimate, signed=True), bounds(one.difference)
     if ends is None:
-        return words.say("{estimate} (one seed: no interval)", {"estimate": estimate})
-    return f"{estimate} ({words.spread(*ends, signed=True)})"
+        return words.say("{estimate} (one seed)", {"estimate": estimate})
+    return f"{estimate} [{words.spread(*ends, signed=True)}]"
 
 
 def _seconds(one: Advised, words: Words) -> str:
-    assert one.seconds is not None
-    values = {"time": words.duration(one.seconds.estimate)}
+    """A time with its interval; its one space is where a line may be broken."""
+    if one.seconds is None:
+        return "—"
+    time = words.duration(one.seconds.estimate)
     if not math.isfinite(one.seconds.high):
-        return words.say("about {time} (one run: no interval)", values)
+        return words.say("{time} (one run)", {"time": time})
     low, high = words.duration(one.seconds.low), words.duration(one.seconds.high)
-    if low == high:
-        return words.say("about {time}", values)
-    return words.say("about {time} ({low} to {high})", values | {"low": low, "high": high})
+    numbers = [text.split(NO_BREAK) for text in (time, low, high)]
+    if {(len(parts), parts[-1]) for parts in numbers} == {(2, numbers[0][-1])}:  # one unit for all of them
+        low, high = low.split(NO_BREAK)[0], high.split(NO_BREAK)[0]
+    return f"{time} [{low}{NO_BREAK}…{NO_BREAK}{high}]"
 
 
-def _why_not(one: Advised, words: Words) -> str:
-    reasons = {
-        ("memory", "no"): words.say("needs more memory"),
-        ("memory", "unknown"): words.say("its memory here was not measured"),
-        ("time", "no"): words.say("takes longer"),
-        ("time", "unknown"): words.say("its time here was not measured"),
+def _notes(advice: Advice, words: Words) -> Iterator[str]:
+    """What sets some of the methods apart, one line a reason."""
+    for (cost, fit), text in _reasons(words).items():
+        fits = {"memory": lambda one: one.memory_fits, "time": lambda one: one.time_fits}[cost]
+        chosen = [one for one in advice.ranked if one.rank is None and fits(one) == fit]
+        if chosen:
+            yield f"{text} {_names(chosen, advice, words)}"
+    if tied := [one for one in advice.ranked if one.tied]:
+        values = {"methods": _names(tied, advice, words)}
+        yield words.say("The records do not tell these apart from the first: {methods}", values)
+    if unsure := [one for one in advice.ranked if one.rank is not None and one.fits == "unsure"]:
+        yield words.say("May not fit the time: {methods}", {"methods": _names(unsure, advice, words)})
+    yield from _of_one_study(advice, words)
+    if stopped := [f"{_name(one, advice, words)} × {words.count(one.stopped)}" for one in advice.ranked if one.stopped]:
+        yield words.say("Runs that gave no result: {methods}", {"methods": words.series(stopped)})
+    for study, method, states in advice.never_scored:
+        said = ", ".join(state_name(words, one) for one in states) or "–"
+        values = {"study": study, "method": method, "states": said}
+        yield words.say("Never gave a result in study {study}: {method} ({states})", values)
+
+
+def _reasons(words: Words) -> dict[tuple[str, Fit], str]:
+    """Why a budget leaves a method without a rank."""
+    return {
+        ("memory", "no"): words.say("No rank, more memory is needed than there is:"),
+        ("memory", "unknown"): words.say("No rank, memory was not measured for so much text:"),
+        ("time", "no"): words.say("No rank, one training takes longer:"),
+        ("time", "unknown"): words.say("No rank, time was not measured:"),
     }
-    found = {"memory": one.memory_fits, "time": one.time_fits}
-    return words.series([reasons[cost, fit] for cost, fit in found.items() if (cost, fit) in reasons])
 
 
-def _grounds(advice: Advice, words: Words) -> list[str]:
-    """What the ranking rests on, and how far the case lies from it."""
-    lines = [words.say("Measured on:")]
-    lines += [f"  {_apart(apart, words)}" for apart in advice.near]
+def _of_one_study(advice: Advice, words: Words) -> Iterator[str]:
+    """Intervals that hold for one study's seeds and test set."""
     if len(advice.near) == 1:
-        lines.append(
-            words.say("One study only: its interval holds for its seeds and its test set, not for other data.")
-        )
-    sources = [apart.data for apart in advice.near]
-    shared = [apart.study for apart in advice.near if sources.count(apart.data) > 1]
-    if shared:
-        lines.append(
-            words.say(
-                "Studies {studies} share a source of data: their intervals taken together are too narrow.",
-                {"studies": words.series(shared)},
-            )
-        )
-    if not any(apart.model == advice.model for apart in advice.near):
-        model = advice.model or ""
-        lines.append(words.say("Base model {model} was not measured near this case: no costs.", {"model": model}))
-    elif any(one.seconds is not None for one in advice.ranked):
-        machine = "; ".join(
-            words.say("{processor} with {cores} cores", {"processor": processor, "cores": cores})
-            for processor, cores in advice.machines
-        )
-        lines.append(
-            words.say(
-                "Time: one training on {machine}, from the records' own throughput; an estimate, so no rank rests on "
-                "it.",
-                {"machine": machine},
-            )
-        )
-    return [*lines, *(_left_out(apart, why, words) for apart, why in advice.far)]
+        yield words.say("One study only: its intervals hold for its seeds and its test set, not for other data.")
+        return
+    for apart in advice.near:
+        alone = [one for one in advice.ranked if one.studies == (apart.study,) and one.method != advice.control]
+        if alone:
+            values = {"methods": _names(alone, advice, words), "study": apart.study}
+            yield words.say("Intervals of {study} alone, not for other data: {methods}", values)
 
 
-def _apart(apart: Distance, words: Words) -> str:
-    """A study with the case's ratios to it."""
-    ratios = [
-        (words.say("training rows"), apart.rows),
-        (words.say("classes"), apart.classes),
-        (words.say("tokens of a text"), apart.tokens),
-    ]
-    shown = [f"{name} × {_ratio(ratio, words)}" for name, ratio in ratios if ratio is not None]
-    values = {"study": apart.study, "ratios": ", ".join(shown), "distance": words.number(apart.total, 2)}
-    parts = [words.say("{study}: the case against it: {ratios}; log distance {distance}", values)]
-    if apart.other_model:
-        parts.append(words.say("another base model ({model})", {"model": apart.model}))
-    if apart.other_script:
-        parts.append(words.say("another script"))
-    return "; ".join(parts)
-
-
-def _ratio(ratio: float, words: Words) -> str:
-    """Two decimals, none for a large one."""
-    return words.number(ratio, 2) if ratio < 10 else words.count(round(ratio))
-
-
-def _left_out(apart: Distance, why: str, words: Words) -> str:
-    texts = {
+def _distances(advice: Advice, words: Words) -> list[str | Table]:
+    """How far the case lies from each study, those that were left out too."""
+    why = {
         "task": words.say("another task"),
         "far": words.say("over {times} times larger or smaller", {"times": words.count(round(REACH))}),
         "lengths": words.say("its text lengths are not recorded"),
         "control": words.say("its control was not scored, or is another method"),
     }
-    return words.say("Left out ({why}): {study}", {"study": _apart(apart, words), "why": texts[why]})
+    table = Table(box=None, pad_edge=False)
+    table.add_column(words.say("study"), overflow="fold")
+    for name in (words.say("training rows"), words.say("classes"), words.say("tokens of a text")):
+        table.add_column(name, justify="right")
+    table.add_column(words.say("distance"), justify="right")
+    table.add_column(words.say("note"))
+    for apart in advice.near:
+        table.add_row(*_ratios(apart, words), "; ".join(_others(apart, words)))
+    for apart, reason in advice.far:
+        left_out = words.say("left out: {why}", {"why": why[reason]})
+        table.add_row(*_ratios(apart, words), "; ".join([left_out, *_others(apart, words)]))
+    head = words.say(
+        "How many times each study the case is, and the distance (0: the same; 2.3: ten times on one side):"
+    )
+    return [head, table]
+
+
+def _ratios(apart: Distance, words: Words) -> list[str]:
+    ratios = [_ratio(ratio, words) for ratio in (apart.rows, apart.classes, apart.tokens)]
+    return [apart.study, *ratios, words.number(apart.total, 2)]
+
+
+def _ratio(ratio: float | None, words: Words) -> str:
+    """Two decimals, none for a large one."""
+    if ratio is None:
+        return "—"
+    return f"× {words.number(ratio, 2) if ratio < 10 else words.count(round(ratio))}"
+
+
+def _others(apart: Distance, words: Words) -> list[str]:
+    """What else differs."""
+    parts = [words.say("another base model ({model})", {"model": apart.model})] if apart.other_model else []
+    return [*parts, words.say("another script")] if apart.other_script else parts
+
+
+def _limits(advice: Advice, words: Words) -> Iterator[str]:
+    """What the figures do not say."""
+    sources = [apart.data for apart in advice.near]
+    shared = [apart.study for apart in advice.near if sources.count(apart.data) > 1]
+    if shared:
+        yield words.say(
+            "Studies {studies} share a source of data: their intervals taken together are too narrow.",
+            {"studies": words.series(shared)},
+        )
+    if not any(apart.model == advice.model for apart in advice.near):
+        model = {"model": advice.model or ""}
+        yield words.say("Base model {model} was not measured near this case: no costs.", model)
+    elif any(one.seconds is not None for one in advice.ranked):
+        machine = "; ".join(
+            words.say("{processor} with {cores} cores", {"processor": processor, "cores": cores})
+            for processor, cores in advice.machines
+        )
+        yield words.say(
+            "Costs are of {model}; time is one training on {machine}, from the records' own throughput: an estimate, "
+            "so no rank rests on it.",
+            {"model": advice.model or "", "machine": machine},
+        )

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from paretune.core.config import nearest
+from paretune.core.config import nearest, validated
 from paretune.core.errors import ConfigError, DataError, said
 from paretune.data.files import read_table
 from paretune.data.sources import DataSpec, read_rows
@@ -100,9 +100,11 @@ def columns_of(data: Path, encoding: str = "utf-8", separator: str | None = None
     """Names of the columns of a data file.
 
     Raises:
+        ConfigError: an unknown encoding, or a separator of several signs.
         DataError: the file is missing or cannot be read.
     """
-    return read_table(data, encoding, separator, ("text", "label"))[1]
+    spec = validated({"train": f"path:{data}", "encoding": encoding, "separator": separator}, DataSpec, str(data))
+    return read_table(data, spec.encoding, spec.separator, ("text", "label"))[1]
 
 
 def _toml(value: str) -> str:
@@ -124,20 +126,9 @@ def write_study_file(out: Path, answers: Answers, force: bool) -> Path:
     """
     if out.exists() and not force:
         raise ConfigError(said(f"{out} is there already", "a new file name", do="--force overwrites it"))
-    columns = columns_of(answers.data, answers.encoding, answers.separator)
-    for column in (answers.text, answers.label):
-        if column not in columns:
-            allowed = "one of " + ", ".join(columns)
-            raise DataError(said(f"no column {column!r} in {answers.data}", allowed, nearest=nearest(column, columns)))
     base = out.resolve().parent
     reference = f"path:{_from(base, answers.data)}"
-    spec = DataSpec(
-        train=reference,
-        text=answers.text,
-        label=answers.label,
-        encoding=answers.encoding,
-        separator=answers.separator,
-    )
+    spec = spec_of(answers, reference)
     texts = read_rows(reference, spec, base, "train").texts
     model = answers.model or model_for(texts)
     if answers.test:
@@ -166,6 +157,26 @@ def write_study_file(out: Path, answers: Answers, force: bool) -> Path:
     )
     write_atomically(out, body)
     return out
+
+
+def spec_of(answers: Answers, reference: str) -> DataSpec:
+    """The `[data]` table for a file that `reference` names.
+
+    Raises:
+        as `columns_of`, and DataError: there is no such column.
+    """
+    columns = columns_of(answers.data, answers.encoding, answers.separator)
+    for column in (answers.text, answers.label):
+        if column not in columns:
+            allowed = "one of " + ", ".join(columns)
+            raise DataError(said(f"no column {column!r} in {answers.data}", allowed, nearest=nearest(column, columns)))
+    return DataSpec(
+        train=reference,
+        text=answers.text,
+        label=answers.label,
+        encoding=answers.encoding,
+        separator=answers.separator,
+    )
 
 
 def _from(base: Path, data: Path) -> str:
