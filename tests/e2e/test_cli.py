@@ -22,7 +22,12 @@ from paretune.study.design import read_study_file
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "studies").glob("*.toml"))
 DOCUMENTS = [ROOT / name for name in ("README.md", "README.ru.md", "CONTRIBUTING.md") if (ROOT / name).exists()]
-VERBS = {command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback}
+VERBS = {command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback} | {
+    f"{group.name} {command.name}"
+    for group in cli.app.registered_groups
+    if group.typer_instance is not None
+    for command in group.typer_instance.registered_commands
+}
 Say = Callable[..., str]
 
 
@@ -53,14 +58,16 @@ def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_every_verb_explains_itself(say: Say, verb: str) -> None:
     """`--help` names the verb's options and `--json`, which every verb has."""
-    said = say(verb, "--help")
+    said = say(*verb.split(), "--help")
     assert "--json" in said and f"paretune {verb}" in said
 
 
 def test_without_a_verb_the_verbs_are_listed(say: Say) -> None:
     """The bare program helps instead of failing."""
     said = say()
-    assert all(verb in said for verb in VERBS)
+    assert all(verb.split()[0] in said for verb in VERBS)
+    benches = say("bench")
+    assert all(verb.split()[1] in benches for verb in VERBS if verb.startswith("bench "))
 
 
 def test_the_command_line_imports_nothing_heavy() -> None:
@@ -175,12 +182,8 @@ def test_the_studies_of_the_first_slice_are_shipped() -> None:
 def test_commands_in_documents_exist(path: Path) -> None:
     """Each `paretune VERB` and `make TARGET` of the documents is one, and its options are the verb's."""
     text = path.read_text(encoding="utf-8")
-    options = {
-        command.name or command.callback.__name__: subprocess_free_help(command.name or command.callback.__name__)
-        for command in cli.app.registered_commands
-        if command.callback
-    }
-    commands = re.findall(r"(?:^|[`$ ])paretune ([a-z]+)((?: [^`\n|#]*)?)", text, flags=re.MULTILINE)
+    options = {verb: subprocess_free_help(verb) for verb in VERBS}
+    commands = re.findall(r"(?:^|[`$ ])paretune ((?:bench )?[a-z]+)((?: [^`\n|#]*)?)", text, flags=re.MULTILINE)
     quoted = [(verb, rest) for verb, rest in commands if verb in VERBS or f"`paretune {verb}" in text]
     assert quoted or path.name == "CONTRIBUTING.md"
     for verb, rest in quoted:
@@ -198,7 +201,7 @@ def subprocess_free_help(verb: str) -> str:
     import io
 
     with contextlib.redirect_stdout(io.StringIO()) as sink:
-        cli.app([verb, "--help"], prog_name="paretune", standalone_mode=False)
+        cli.app([*verb.split(), "--help"], prog_name="paretune", standalone_mode=False)
     return sink.getvalue()
 
 
