@@ -15,7 +15,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -56,13 +56,20 @@ def help_page() -> str:
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
     root = typer.Context(group, info_name="paretune", terminal_width=COLUMNS)
-    parts = [MADE_BY, "# The command line", fenced(group.get_help(root))]
-    for name in group.list_commands(root):
-        verb = group.get_command(root, name)
-        assert verb is not None
-        context = typer.Context(verb, info_name=name, parent=root, terminal_width=COLUMNS)
-        parts += [f"## `paretune {name}`", fenced(verb.get_help(context))]
+    parts = [MADE_BY, "# The command line", fenced(group.get_help(root)), *verb_parts(group, root)]
     return "\n\n".join(parts) + "\n"
+
+
+def verb_parts(group: typer.core.TyperGroup, parent: typer.Context) -> Iterator[str]:
+    """Each verb of a group with its help, and the verbs of those that are groups themselves."""
+    for name in group.list_commands(parent):
+        verb = group.get_command(parent, name)
+        assert verb is not None
+        context = typer.Context(verb, info_name=name, parent=parent, terminal_width=COLUMNS)
+        yield f"## `{context.command_path}`"
+        yield fenced(verb.get_help(context))
+        if isinstance(verb, typer.core.TyperGroup):
+            yield from verb_parts(verb, context)
 
 
 def fenced(text: str) -> str:
@@ -98,8 +105,8 @@ def settings_page() -> str:
         "[methods.md](methods.md).",
     ]
     for name, field in StudyFile.model_fields.items():
-        if is_model(field.annotation):
-            parts += model_section(name, field.annotation)
+        if model := model_in(field.annotation):
+            parts += model_section(name, model)
     parts += [
         "## `[methods.LABEL]`",
         "One table a method; LABEL is its name in the report. `kind` names the method (LABEL itself by default), "
@@ -112,8 +119,8 @@ def model_section(name: str, model: type[BaseModel]) -> list[str]:
     """A settings model as a section, followed by the models inside it."""
     parts = [f"## `[{name}]`", described(model), settings_table(model)]
     for inner, field in model.model_fields.items():
-        if is_model(field.annotation):
-            parts += model_section(f"{name}.{inner}", field.annotation)
+        if found := model_in(field.annotation):
+            parts += model_section(f"{name}.{inner}", found)
     return parts
 
 
@@ -128,6 +135,11 @@ def settings_table(model: type[BaseModel]) -> str:
 
 def is_model(annotation: Any) -> bool:
     return inspect.isclass(annotation) and issubclass(annotation, BaseModel)
+
+
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field holds, or may hold."""
+    return next((one for one in (annotation, *get_args(annotation)) if is_model(one)), None)
 
 
 def kind_of(field: FieldInfo) -> str:

@@ -44,7 +44,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             cli.main()
         said = capsys.readouterr()
         assert stop.value.code == 2, said
-        # Notes of progress ("preparing data") may come before; the error is the last line and the only one.
+        # Notes of progress ("preparing data: …") may come before; the error is the last line and the only one.
         lines = [line for line in said.err.splitlines() if line.startswith("paretune: ")]
         assert len(lines) == 1 and said.err.splitlines()[-1] == lines[0], said.err
         assert "Traceback" not in said.err

@@ -14,6 +14,7 @@ import pytest
 
 from paretune.stats.compare import compare
 from paretune.stats.intervals import crossed_interval, t_interval, wilson
+from paretune.stats.recall import recall_values
 
 # standard deviation of one seed's effect : of the mean over examples
 SHARES = {"seeds weigh little": (0.2, 1.0), "both weigh": (1.0, 1.0), "seeds alone": (1.0, 0.0), "no seeds": (0.0, 1.0)}
@@ -116,6 +117,30 @@ def test_difference_of_binary_outcomes_covers(seeds: int) -> None:
     right = (rng.logistic(size=(draws, 2, seeds, examples)) < ease + skill).astype(float)
     found = [crossed_interval(matrix) for matrix in right[:, 0] - right[:, 1]]
     assert 0.93 <= np.mean([interval.low <= 0 <= interval.high for interval in found]) <= 0.985
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("rows", [(2, 3, 3, 4, 5, 5, 6), (4, 6, 8, 10, 15, 20, 25), (20, 30)])
+def test_interval_of_the_recall_of_rare_classes_covers(seeds: int, rows: tuple[int, ...]) -> None:
+    """Few test rows of classes that differ in difficulty, seeds that differ in skill and in their classes: 92–98.5 %.
+
+    The truth is the mean recall of these classes over 200,000 further rows and seeds.
+    """
+    rng = np.random.default_rng([seeds, len(rows)])
+    ease_c = np.linspace(-2.5, 1.0, len(rows))
+    code_e = np.repeat(np.arange(len(rows)), rows)
+    labels = [str(code) for code in code_e]
+    further = rng.normal(0, 1.2, 200_000) + rng.normal(0, math.hypot(0.3, 0.5), 200_000)
+    truth = float(np.mean([(rng.logistic(size=200_000) < ease + further).mean() for ease in ease_c]))
+    draws, covered = 800, 0
+    for _ in range(draws):
+        ease_e = ease_c[code_e] + rng.normal(0, 1.2, len(code_e))
+        skill_se = rng.normal(0, 0.3, (seeds, 1)) + rng.normal(0, 0.5, (seeds, len(rows)))[:, code_e]
+        hit_se = rng.logistic(size=(seeds, len(code_e))) < ease_e + skill_se
+        said = [[label if hit else "-" for label, hit in zip(labels, row, strict=True)] for row in hit_se]
+        interval = crossed_interval(np.stack([recall_values(labels, row, set(labels)) for row in said]))
+        covered += interval.low <= truth <= interval.high
+    assert 0.92 <= covered / draws <= 0.985
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def _prepared(spec: DataSpec, base: Path, where: Path, outdates: Path | None, pr
     stamp = where / "key"
     if stamp.exists() and stamp.read_text() == key:
         return load(where)
-    progress.note("preparing data")
+    progress.note(f"preparing data: {spec.train}")
     prepared = prepare(spec, base)
     save(prepared, where)
     write_atomically(stamp, key)

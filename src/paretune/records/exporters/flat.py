@@ -14,11 +14,11 @@ from typing import Literal
 
 from paretune.core.config import JsonObject, JsonValue, Settings, canonical_hash
 from paretune.records.schema import Graded, Measurements, RunSpec, Status, StudyRecord
-from paretune.records.store import RunFolder, StudyFolder
+from paretune.records.store import EARLIER_FILE, RunFolder, StudyFolder
 
 Role = Literal["result", "trial", "left_over"]
 UNFINISHED = "unfinished"
-ARTIFACTS = ("spec.json", "measurements.json", "provenance.json", "predictions.parquet")
+ARTIFACTS = ("spec.json", "measurements.json", "provenance.json", "predictions.parquet", EARLIER_FILE)
 SPEC_PARTS = ("settings", "model", "data", "task", "train")
 SPEC_FIELDS = ("kind", "family", "seed", "learning_rate", "model_digest", "data_digest", "recipe", "memory_cap_bytes")
 
