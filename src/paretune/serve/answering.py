@@ -33,7 +33,6 @@ from paretune.serve.visit import Visit, visit_of
 
 MAX_UNDER_WAY = 512  # requests between their admission here and their answer, tokenizing ones included
 DRAINING_RETRY_SECONDS = 5.0
-CAUTION = 0.7  # of the tokens that are expected; only what is surely too much is refused before it is read
 LEARNT = 0.1  # weight of the latest request in a moving mean
 
 
@@ -138,16 +137,17 @@ class Answering:
         self._count(found)
         return found
 
-    def room_wait_seconds(self, body_bytes: int) -> float:
-        """0 where the queue may have room for a request of so many bytes, else how long it will be full.
+    def room_wait_seconds(self, body_bytes: int) -> float | None:
+        """None where the queue may have room for a request of so many bytes, else how long it will be full.
 
         An overload makes it dear to read and tokenize what the queue would then refuse. A request is taken for a usual
         one, or for less where its body is smaller.
         """
         stats = self._scheduler.stats()
         expected = min(self._tokens_per_request, self._tokens_per_byte * body_bytes)
-        full = stats.queued_tokens + CAUTION * expected > self._scheduler.max_tokens
-        return stats.queued_tokens / max(stats.tokens_per_second, 1.0) if full else 0.0
+        if stats.queued_tokens + expected <= self._scheduler.max_tokens:
+            return None
+        return stats.queued_tokens / max(stats.tokens_per_second, 1.0)
 
     def _learn(self, visit: Visit, uncut_tokens: int) -> None:
         if visit.body_bytes:

@@ -80,13 +80,13 @@ class BodyLimit:
 
 
 class Shed:
-    """Refuses a request to one of `paths` as soon as its body is there, while `wait_seconds` (of its bytes) is not 0.
+    """Refuses a request to one of `paths` as soon as its body is there, unless `wait_seconds` (of its bytes) is None.
 
     What is refused anyway is then neither parsed nor tokenized: under overload those seconds are the engine's.
     """
 
     def __init__(
-        self, app: ASGIApp, paths: frozenset[str], wait_seconds: Callable[[int], float], refuse: RefuseForNow
+        self, app: ASGIApp, paths: frozenset[str], wait_seconds: Callable[[int], float | None], refuse: RefuseForNow
     ) -> None:
         self._app = app
         self._paths = paths
@@ -98,7 +98,8 @@ class Shed:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._paths and declared:
             visit: Visit = scope["state"][STATE]
             visit.path, visit.body_bytes = scope["path"], int(declared)
-            if wait := self._wait_seconds(int(declared)):
+            wait = self._wait_seconds(int(declared))
+            if wait is not None:
                 await self._refuse(scope, send, wait)
                 return
         await self._app(scope, receive, send)
