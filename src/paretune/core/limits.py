@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+SPINS = "2000"  # of some tens of ns each
 CGROUP = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 CPUINFO = Path("/proc/cpuinfo")
@@ -64,6 +65,14 @@ def usable_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     quotas = [_quota_cores(folder) for folder in _folders("cpu")]
     return min([cores, *(quota for quota in quotas if quota is not None)])
+
+
+def wait_briefly() -> None:
+    """Let OpenMP threads of processes started from here spin for about 0.1 ms before they sleep, unless the user's
+    environment decides how they wait (GOMP_SPINCOUNT of libgomp,
+    https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html)."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def memory_limit_bytes() -> int:

@@ -9,14 +9,13 @@ with this process. Not here: the runs of a study (`runner.py`), which have recor
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import ParamSpec, TypeVar, cast
 
 from paretune.core.errors import ParetuneError, RunError, said
-from paretune.core.limits import usable_cores
+from paretune.core.limits import usable_cores, wait_briefly
 from paretune.study.guard import die_with_parent
 
 P = ParamSpec("P")
@@ -31,7 +30,7 @@ def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kw
         ParetuneError: what the function raised of ours.
         RunError: the process was ended (memory, most likely), or anything else was raised in it.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads sleep instead of spinning
+    wait_briefly()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     receive, reply = context.Pipe(duplex=False)

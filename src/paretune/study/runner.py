@@ -22,6 +22,7 @@ from typing import Protocol
 from paretune.assets.fetch import locked
 from paretune.core.config import canonical_hash
 from paretune.core.errors import DataError, StorageError, UsageError
+from paretune.core.limits import wait_briefly
 from paretune.data.explore import explore
 from paretune.data.prepare import Prepared, load, prepare, save
 from paretune.data.sources import DataSpec
@@ -167,8 +168,7 @@ class Runner:
 
     def __init__(self, study: Study, folder: StudyFolder, digests: Digests, progress: Progress) -> None:
         self.study, self.folder, self.digests, self.progress = study, folder, digests, progress
-        # Waiting threads sleep instead of spinning: a busy neighbour costs a share of the speed, not most of it.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        wait_briefly()
         # pyarrow's own allocator reserves 1 GiB at once, which a memory cap would count.
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
         self._context = multiprocessing.get_context("forkserver")
