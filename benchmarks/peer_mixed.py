@@ -30,6 +30,7 @@ from paretune.serve.bench import BATCH_TOKENS, TEXTS_PER_REQUEST, Shop, batches,
 from paretune.serve.bundle import read_bundle, read_tensors
 from paretune.serve.engine import Engine, Row
 from paretune.serve.synthetic import texts, write_synthetic
+from paretune.serve.tensor_thread import on_tensor_thread
 
 AGREE = 1e-4
 
@@ -76,7 +77,9 @@ class Peer:
     def answer_all(self, parts: Sequence[Sequence[Row]]) -> int:
         """Answer all batches; how many tokens their texts have (padding is not counted)."""
         for rows in parts:
-            self.answers(rows)
+            on_tensor_thread(
+                lambda rows=rows: self.answers(rows)
+            )  # as the engine: two pools of threads slow each other
         return _tokens(parts)
 
 
@@ -95,9 +98,8 @@ def _ours(engine: Engine, parts: Sequence[Sequence[Row]]) -> Callable[[], int]:
 
 def _largest_difference(engine: Engine, peer: Peer, rows: Sequence[Row]) -> float:
     ours = [torch.tensor(one.probabilities) for one in engine.run(rows)]
-    return max(
-        float((one - torch.tensor(other)).abs().max()) for one, other in zip(ours, peer.answers(rows), strict=True)
-    )
+    theirs = on_tensor_thread(lambda: peer.answers(rows))
+    return max(float((one - torch.tensor(other)).abs().max()) for one, other in zip(ours, theirs, strict=True))
 
 
 def main() -> None:
@@ -113,7 +115,7 @@ def main() -> None:
         shop = Shop(folders := write_synthetic(Path(scratch), spec, chosen.adapters))
         like = Engine(spec, "fp32", chosen.adapters, fetch=shop.fetch)
         served = Engine(spec, "auto", chosen.adapters, fetch=shop.fetch)
-        peer = Peer(spec.source, folders, pad_id=0)
+        peer = on_tensor_thread(lambda: Peer(spec.source, folders, pad_id=0))
         rows = rows_over(like, shop.digests, texts(spec.source, chosen.texts, 64, 128))
         arrived = batches(rows, BATCH_TOKENS)
         alike = batches(sorted(rows, key=lambda row: len(row.input_ids)), BATCH_TOKENS)

@@ -1,9 +1,9 @@
 """The outside authority: plain `peft` + `transformers.Trainer` on the data, seeds and settings of a finished study.
 
-Nothing of paretune's training is used: the Trainer's own loop, schedule, random order and autocast, plain AdamW, peft's
-own LoRA. Equal are the splits, base model, mean pooling, batch size, epochs, learning rates of encoder and head, warm-up, weight
-decay, clipping, dropout 0 and bf16. `run` trains what is missing; `compare` prints, for each method, the difference
-"paretune minus peer" with the crossed 95 % interval, as one JSON line.
+Nothing of paretune's training is used: the Trainer's own loop, schedule, random order and autocast, plain AdamW,
+peft's own LoRA. Equal are the splits, base model, mean pooling, batch size, epochs, learning rates of encoder and head,
+warm-up, weight decay, clipping, dropout 0 and bf16. `run` trains what is missing; `compare` prints, for each method,
+the difference "paretune minus peer" with the crossed 95 % interval, as one JSON line.
 
     paretune study studies/r8.toml
     python benchmarks/peer_trainer.py run runs/r8          # 10 trainings, in runs/r8-peer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from paretune.core.errors import RunError
 from paretune.serve import bench_http
 from paretune.serve.bench_http import Server, at_rate, capacity, classify_bodies, overload, statuses
 from paretune.serve.bench_serve import BenchPlan, bench_serve
-from paretune.serve.load import LoadPlan, LoadResult, Shot
+from paretune.serve.load import LoadPlan, LoadResult, Shot, generate
 
 LINE = [
     "requests_per_second",
@@ -59,6 +60,33 @@ def test_capacity_counts_answers_over_the_whole_time(monkeypatch: pytest.MonkeyP
     plans = _fired(monkeypatch, [_shot(0, 1), _shot(0, 1), _shot(1, 1, 429, True), _shot(1, 3)], wall_seconds=4.0)
     assert capacity(SERVER, [], 3.0) == (0.75, 0.1)
     assert (plans[0].loop, plans[0].clients) == ("closed", bench_http.CLIENTS)
+
+
+def test_a_connection_that_the_service_closed_is_no_refusal() -> None:
+    """One answer a connection, though the service promises to keep it: the next request takes a new one."""
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+        writer.write(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    async def measured() -> LoadResult:
+        server = await asyncio.start_server(served, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            url = f"http://127.0.0.1:{port}/v1/classify"
+            return await generate(LoadPlan(url=url, bodies=[{}], loop="open", seconds=0.5, rate=10))
+
+    shots = asyncio.run(measured()).shots
+    assert [(shot.status, shot.retry_after) for shot in shots] == [(429, True)] * 5
+
+
+def test_nobody_there_is_status_0() -> None:
+    """A refused connection is counted, not raised."""
+    plan = LoadPlan(url=f"http://127.0.0.1:{bench_http.free_port()}/", bodies=[{}], loop="open", seconds=0.1, rate=10)
+    assert [shot.status for shot in asyncio.run(generate(plan)).shots] == [0]
 
 
 def test_latency_under_load_is_of_the_answered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,18 @@ class _Connections:
             return 0, False
 
     async def _exchange(self, message: bytes) -> tuple[int, bool]:
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
+        while self._idle:
+            try:
+                return await self._over(*self._idle.pop(), message)
+            except (ConnectionError, asyncio.IncompleteReadError) as error:
+                if getattr(error, "partial", b""):
+                    raise  # an answer had begun
+                # The service closes what was idle for long; that is no refusal.
+        return await self._over(*await asyncio.open_connection(self._host, self._port), message)
+
+    async def _over(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes
+    ) -> tuple[int, bool]:
         kept = False
         try:
             writer.write(message)
