@@ -1,7 +1,7 @@
 """The task that a run learns before the study's own, and what is left of it afterwards: how forgetting is measured.
 
 Not here: the study's own task (`worker.py`) and the numbers (`report/forgetting.py`). What was considered:
-`docs/decisions/0010-forgetting.md`; the measure is that of continual learning (Chaudhry et al. 2018,
+`docs/decisions/0011-forgetting.md`; the measure is that of continual learning (Chaudhry et al. 2018,
 https://arxiv.org/abs/1801.10112) for two tasks, for LoRA against full fine-tuning Biderman et al. 2024
 (https://arxiv.org/abs/2405.09673).
 
