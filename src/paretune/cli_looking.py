@@ -14,16 +14,16 @@ import typer
 
 from paretune.cli_options import JsonFlag, LangOption, language, say_json
 
+HOST, PORT = "127.0.0.1", 8010
+
 
 def dashboard(
     folders: Annotated[
         list[Path],
         typer.Argument(help="Folders of studies (runs, results) or of one study (runs/demo).", show_default=False),
     ],
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; a public one needs a token.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8010,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; a public one needs a token.")] = HOST,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = PORT,
     token_file: Annotated[
         Path | None, typer.Option("--token-file", help="File that holds the token which readers must give.")
     ] = None,
@@ -47,8 +47,8 @@ def dashboard(
         from paretune.core.errors import ConfigError, said
         from paretune.dashboard.export import export_page
 
-        if secret is not None:
-            raise ConfigError(said("--export with a token", "one of them: a file asks nobody for a token"))
+        if secret is not None or (host, port) != (HOST, PORT):
+            raise ConfigError(said("--export with a token, --host or --port", "--export alone: nothing is served"))
         if len(folders) != 1:
             raise ConfigError(said(f"--export with {len(folders)} folders", "the folder of one study"))
         page = export_page(folders[0], export, spoken)
@@ -65,7 +65,9 @@ def dashboard(
 def advise(
     rows: Annotated[int | None, typer.Option("--rows", help="Rows to train on.")] = None,
     classes: Annotated[int | None, typer.Option("--classes", help="Classes.")] = None,
-    tokens: Annotated[float | None, typer.Option("--tokens", help="Mean tokens of a text (about 1.3 a word).")] = None,
+    tokens: Annotated[
+        float | None, typer.Option("--tokens", help="Mean tokens of a text, as `explore` counts.")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Your CSV, TSV, JSONL or Parquet file, to measure those three.")
     ] = None,

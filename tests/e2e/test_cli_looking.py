@@ -118,6 +118,7 @@ def test_a_study_is_saved_as_one_page(call: Call, lang: str, word: str) -> None:
         (["empty", "--export", "o.html"], ["holds no study"]),
         (["results/made", "results/small", "--export", "o.html"], ["--export with 2 folders"]),
         (["results/made", "--token", "x", "--export", "o.html"], ["--export with a token"]),
+        (["results/made", "--port", "0", "--export", "o.html"], ["--export with a token, --host or --port"]),
         (["results/made", "--export", "file/o.html"], ["cannot write"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

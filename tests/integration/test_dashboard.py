@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Generator
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from dashboard_reader import ODD, PAGES, client_of, text_of, write_one, write_studies
@@ -19,7 +20,7 @@ from fastapi.testclient import TestClient
 from paretune.core.addresses import is_loopback
 from paretune.core.errors import ConfigError, RecordError
 from paretune.dashboard.app import create_app
-from paretune.dashboard.gate import COOKIE, POLICY, Rights
+from paretune.dashboard.gate import COOKIE, LOOPBACK_HOSTS, POLICY, Rights
 from paretune.dashboard.server import check_token, serve_dashboard
 
 TOKEN = "a-token-of-the-tests"
@@ -295,6 +296,24 @@ def test_one_study_is_a_folder_too(one: Path) -> None:
     with client_of(one) as client:
         assert "one" in text_of(client.get("/").text)
         assert client.get("/study/one").status_code == 200
+
+
+def test_several_folders_are_shown_together(tmp_path: Path) -> None:
+    """Each study is there once, by its own name or, where another has it, with its place; the first ledger counts."""
+    for place in ("runs", "results", "more/results"):
+        write_study(tmp_path / place / "demo", methods=("full",), seeds=(0,), test_rows=20, extra_split=False)
+    write_study(tmp_path / "results" / "other", methods=("full",), seeds=(0,), test_rows=20, extra_split=False)
+    (tmp_path / "results" / "claims.toml").write_text("claims = 1")
+    roots = [tmp_path / one for one in ("runs", "results", "results/other", "more/results", "runs")]
+    app = create_app(roots, Rights(None, LOOPBACK_HOSTS), "en")
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        names = re.findall(r'href="/study/([^"/]+)"', client.get("/").text)
+        assert {unquote(name) for name in names} == {"demo", "demo (results)", "demo (results 2)", "other"}
+        for name in set(names):
+            assert client.get(f"/study/{name}").status_code == 200
+        assert "claims.toml" in text_of(client.get("/claims").text)
+    with pytest.raises(RecordError, match="is not there"):
+        create_app([tmp_path / "runs", tmp_path / "nope"], Rights(None, None), "en")
 
 
 def test_one_seed_and_one_method_say_so(client: TestClient) -> None:

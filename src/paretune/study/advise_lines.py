@@ -174,7 +174,7 @@ def _distances(advice: Advice, words: Words) -> list[str | Table]:
     """How far the case lies from each study, those that were left out too."""
     why = {
         "task": words.say("another task"),
-        "far": words.say("over {times} times larger or smaller", {"times": words.count(round(REACH))}),
+        "far": words.say("over {times} times apart", {"times": words.count(round(REACH))}),
         "lengths": words.say("its text lengths are not recorded"),
         "control": words.say("its control was not scored, or is another method"),
     }
