@@ -8,6 +8,7 @@ Not here: what is trained of it (`methods/`), nor the loss (`tasks/`). Mean pool
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -39,6 +40,8 @@ class EncoderClassifier(nn.Module):
         self.pooling = pooling
         self.encoder = encoder
         self.head = _zeros(cast(int, encoder.config.hidden_size), classes)
+        # Another way from input ids and mask to last hidden states, of the same values (`fast_encoder.py`).
+        self.path: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def other_head(self, classes: int) -> None:
         """A head of zeros for another task's classes in place of this one; the encoder stays."""
@@ -51,7 +54,10 @@ class EncoderClassifier(nn.Module):
 
     def pooled(self, input_ids_bt: Tensor, mask_bt: Tensor) -> Tensor:
         """Features [b, h] in fp32, padding left out."""
-        hidden_bth = self.encoder(input_ids=input_ids_bt, attention_mask=mask_bt).last_hidden_state
+        if self.path is not None:
+            hidden_bth = self.path(input_ids_bt, mask_bt)
+        else:
+            hidden_bth = self.encoder(input_ids=input_ids_bt, attention_mask=mask_bt).last_hidden_state
         with torch.autocast(hidden_bth.device.type, enabled=False):
             if self.pooling == "cls":
                 return hidden_bth[:, 0].float()

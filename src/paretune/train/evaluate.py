@@ -17,6 +17,7 @@ from paretune.models.precision import Precision, autocast
 from paretune.models.surgery import trainable
 from paretune.tasks.task import Task
 from paretune.train.batches import length_batches
+from paretune.train.fast_encoder import fast_path
 
 EVALUATION_BATCH = 32
 PROBE_ROWS = 16
@@ -28,7 +29,7 @@ def _outputs(model: EncoderClassifier, encoded: Encoded, precision: Precision) -
     features: list[torch.Tensor] = []
     logits: list[torch.Tensor] = []
     order: list[int] = []
-    with torch.inference_mode():
+    with torch.inference_mode(), fast_path(model, precision):
         for index_b in length_batches(encoded.lengths_n, EVALUATION_BATCH):
             with autocast(precision):
                 features_bh = model.pooled(*encoded.padded(index_b.tolist()))

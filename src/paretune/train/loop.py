@@ -9,6 +9,7 @@ abstractions is `examples/flat_loop.py`.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -21,14 +22,16 @@ from paretune.core.events import CheckpointSaved, Listener, PhaseEnded, PhaseSta
 from paretune.data.encoding import Encoded
 from paretune.methods.method import Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.precision import autocast, chosen_precision
+from paretune.models.precision import Precision, autocast, chosen_precision
 from paretune.models.surgery import trainable
 from paretune.tasks.task import Task
+from paretune.train.active_vocabulary import active_vocabulary
 from paretune.train.batches import epoch_batches
 from paretune.train.checkpoint import checkpoint_bytes, read_checkpoint, write_checkpoint
-from paretune.train.optim import adamw, schedule_factor, set_learning_rate
+from paretune.train.fast_encoder import fast_path
+from paretune.train.optim import adamw, schedule_factor, set_learning_rate, whole_decay
 
-RECIPE = 3  # raised when the same settings would train to other numbers: 3, the head has a learning rate of its own
+RECIPE = 4  # raised when the same settings would train to other numbers: 4, our own pass rounds otherwise in bf16
 
 
 class TrainSpec(Settings):
@@ -75,45 +78,72 @@ def train(
     Raises:
         DivergedError: the loss or the gradient is not finite; the message names step, learning rate and batch.
     """
-    precision = chosen_precision(spec.precision)
     batches = planned_batches(encoded, spec, seed)
-    steps = len(batches)
-    optimizer = adamw(method.parameter_groups(model, learning_rate, spec.head_learning_rate, spec.weight_decay))
-    parameters = list(trainable(model).values())
-    first = 1
-    if checkpoint is not None and checkpoint.exists():
-        done, state = read_checkpoint(checkpoint, optimizer)
-        method.load_state(model, state)
-        first = done + 1
+    precision = chosen_precision(spec.precision)
+    decay = whole_decay(learning_rate, spec.weight_decay, len(batches), spec.warmup_share)
     model.train()
-    emit(TrainingPlanned(steps=steps, epochs=spec.epochs, train_examples=len(encoded)))
-    emit(PhaseStarted("step"))
-    for step in range(first, steps + 1):
-        batch = batches[step - 1]
-        set_learning_rate(optimizer, factor := schedule_factor(step, steps, spec.warmup_share))
-        loss, tokens, padded = 0.0, 0, 0
-        size = spec.micro_batch_size or len(batch)
-        for start in range(0, len(batch), size):
-            rows = batch[start : start + size]
-            input_ids_bt, mask_bt = encoded.padded(rows)
-            with autocast(precision):
-                features_bh = model.pooled(input_ids_bt, mask_bt)
-            part = task.loss_sum(model.head(features_bh), targets_n[rows]) / len(batch)
-            part.backward()
-            loss += part.item()
-            tokens += int(mask_bt.sum())
-            padded += mask_bt.numel()
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, spec.clip_norm))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            place = f"step {step} of {steps}, learning rate {learning_rate * factor:.3g}, rows {batch[:4]}…"
-            raise DivergedError(f"loss is {loss} at {place}, gradient norm {norm:g} — try a lower learning rate")
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        method.after_step(model, step)
-        emit(StepEnded(step, loss, learning_rate * factor, norm, len(batch), tokens, padded))
-        if checkpoint is not None and spec.checkpoint_every_steps and step % spec.checkpoint_every_steps == 0:
-            write_checkpoint(checkpoint, checkpoint_bytes(method.state(model), optimizer, step))
-            emit(CheckpointSaved(step))
-    emit(PhaseEnded("step"))
+    with active_vocabulary(model, encoded, decay) as active, fast_path(model, precision):
+        optimizer = adamw(method.parameter_groups(model, learning_rate, spec.head_learning_rate, spec.weight_decay))
+        first = 1
+        if checkpoint is not None and checkpoint.exists():
+            done, state = read_checkpoint(checkpoint, optimizer)
+            method.load_state(model, state)
+            first = done + 1
+        emit(TrainingPlanned(steps=len(batches), epochs=spec.epochs, train_examples=len(encoded)))
+        emit(PhaseStarted("step"))
+        for step in range(first, len(batches) + 1):
+            factor = schedule_factor(step, len(batches), spec.warmup_share)
+            set_learning_rate(optimizer, factor)
+            ended = _step(model, task, active, targets_n, spec, batches[step - 1], precision)
+            if not (math.isfinite(ended.loss) and math.isfinite(ended.norm)):
+                rows = batches[step - 1][:4]
+                place = f"step {step} of {len(batches)}, learning rate {learning_rate * factor:.3g}, rows {rows}…"
+                given = f"loss is {ended.loss} at {place}, gradient norm {ended.norm:g}"
+                raise DivergedError(f"{given} — try a lower learning rate")
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            method.after_step(model, step)
+            rate, examples = learning_rate * factor, len(batches[step - 1])
+            emit(StepEnded(step, ended.loss, rate, ended.norm, examples, ended.tokens, ended.padded))
+            if checkpoint is not None and spec.checkpoint_every_steps and step % spec.checkpoint_every_steps == 0:
+                write_checkpoint(checkpoint, checkpoint_bytes(method.state(model), optimizer, step))
+                emit(CheckpointSaved(step))
+        emit(PhaseEnded("step"))
     model.eval()
-    return steps
+    return len(batches)
+
+
+@dataclass(frozen=True)
+class _Gradients:
+    """Of one optimizer step: mean loss, norm before clipping, real tokens, and with padding."""
+
+    loss: float
+    norm: float
+    tokens: int
+    padded: int
+
+
+def _step(
+    model: EncoderClassifier,
+    task: Task,
+    encoded: Encoded,
+    targets_n: torch.Tensor,
+    spec: TrainSpec,
+    batch: list[int],
+    precision: Precision,
+) -> _Gradients:
+    """Leave clipped gradients of the batch's mean loss in the parameters."""
+    loss, tokens, padded = 0.0, 0, 0
+    size = spec.micro_batch_size or len(batch)
+    for start in range(0, len(batch), size):
+        rows = batch[start : start + size]
+        input_ids_bt, mask_bt = encoded.padded(rows)
+        with autocast(precision):
+            features_bh = model.pooled(input_ids_bt, mask_bt)
+        part = task.loss_sum(model.head(features_bh), targets_n[rows]) / len(batch)
+        part.backward()
+        loss += part.item()
+        tokens += int(mask_bt.sum())
+        padded += mask_bt.numel()
+    norm = float(torch.nn.utils.clip_grad_norm_(trainable(model).values(), spec.clip_norm))
+    return _Gradients(loss, norm, tokens, padded)

@@ -7,6 +7,8 @@ Not here: which parameters decay; the method says so in its groups.
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 
@@ -30,3 +32,10 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Scale each group's peak learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
+
+
+def whole_decay(learning_rate: float, weight_decay: float, steps: int, warmup_share: float) -> float:
+    """What `steps` steps of AdamW multiply a weight by that never gets a gradient."""
+    return math.prod(
+        1.0 - learning_rate * schedule_factor(step, steps, warmup_share) * weight_decay for step in range(1, steps + 1)
+    )

@@ -1,0 +1,83 @@
+"""Training only the touched rows of the word embeddings gives what the dense optimizer gives."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+
+from paretune.core.events import Event
+from paretune.data.encoding import Encoded, encode
+from paretune.methods.method import METHODS, Adaptation
+from paretune.models.classifier import EncoderClassifier
+from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.surgery import trainable
+from paretune.repro.seeding import torch_generator
+from paretune.tasks.task import TASKS
+from paretune.train import loop
+from paretune.train.active_vocabulary import active_vocabulary
+from paretune.train.loop import TrainSpec, train
+
+TEXTS = ["goal match", "bank rate rises", "goal", "rate", "match goal bank", "rises rises rises"] * 4
+LABELS = ["a", "b", "a", "b", "a", "b"] * 4
+SPEC = TrainSpec(epochs=3, batch_size=4, max_tokens=16, precision="fp32", weight_decay=0.1)
+WORDS = "encoder.embeddings.word_embeddings.weight"
+
+
+def _trained(
+    tiny_model: Path, dense: bool, monkeypatch: pytest.MonkeyPatch
+) -> tuple[EncoderClassifier, Encoded, set[int]]:
+    method = METHODS.load("full")(METHODS.load("full").settings_model())
+    assert isinstance(method, Adaptation)
+    model = EncoderClassifier(load_encoder(f"path:{tiny_model}"), 2)
+    method.attach(model, torch_generator(0, "init"))
+    task = TASKS.load("classification")(("a", "b"))
+    encoded = encode(load_tokenizer(f"path:{tiny_model}"), TEXTS, 16)
+    sizes: set[int] = set()
+
+    def listen(event: Event) -> None:
+        sizes.add(trainable(model)[WORDS].shape[0])
+
+    with monkeypatch.context() as patch:
+        if dense:
+            patch.setattr(loop, "active_vocabulary", lambda model, encoded, decay: nullcontext(encoded))
+        train(model, method, task, encoded, task.targets(LABELS), SPEC, 1e-2, 0, listen)
+    return model, encoded, sizes
+
+
+def test_every_weight_is_the_dense_optimizers(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that occur, rows that never do, and all other tensors; while only the touched rows were held."""
+    dense, encoded, whole = _trained(tiny_model, True, monkeypatch)
+    ours, _, few = _trained(tiny_model, False, monkeypatch)
+    start = load_encoder(f"path:{tiny_model}").get_parameter(WORDS.removeprefix("encoder."))
+    touched = sorted({one for row in encoded.ids for one in row} | {encoded.pad_id})
+    assert whole == {start.shape[0]} and few == {len(touched)} and len(touched) < start.shape[0]
+    for name, wanted in trainable(dense).items():
+        torch.testing.assert_close(trainable(ours)[name], wanted, atol=2e-6, rtol=1e-5)
+    untouched = [one for one in range(start.shape[0]) if one not in touched]
+    assert not torch.allclose(trainable(ours)[WORDS][untouched], start[untouched])  # decayed
+    assert all(one.grad is None for one in ours.parameters())
+
+
+def test_the_whole_table_is_back_after_a_failure(tiny_model: Path) -> None:
+    """An exception inside the block leaves a model that works."""
+    model = EncoderClassifier(load_encoder(f"path:{tiny_model}"), 2)
+    rows = model.encoder.get_parameter(WORDS.removeprefix("encoder.")).shape[0]
+    encoded = Encoded(((2, 7, 3), (2, 9, 3)), 0)
+    with pytest.raises(ZeroDivisionError), active_vocabulary(model, encoded, 0.5) as active:
+        assert active.ids == ((1, 3, 2), (1, 4, 2)) and active.pad_id == 0
+        raise ZeroDivisionError
+    assert model.encoder.get_parameter(WORDS.removeprefix("encoder.")).shape[0] == rows
+
+
+def test_frozen_words_stay_as_they_are(tiny_model: Path) -> None:
+    """The same texts, the same table."""
+    model = EncoderClassifier(load_encoder(f"path:{tiny_model}"), 2)
+    model.encoder.requires_grad_(False)
+    encoded = Encoded(((2, 7, 3),), 0)
+    before = model.encoder.get_parameter(WORDS.removeprefix("encoder."))
+    with active_vocabulary(model, encoded, 0.5) as active:
+        assert active is encoded
+    assert model.encoder.get_parameter(WORDS.removeprefix("encoder.")) is before

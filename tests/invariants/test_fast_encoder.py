@@ -1,0 +1,131 @@
+"""Our own pass through an encoder against the plain modules': hidden states and every gradient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModel
+
+from paretune.methods.method import METHODS, Adaptation
+from paretune.models.classifier import EncoderClassifier
+from paretune.models.loading import load_encoder
+from paretune.models.precision import autocast
+from paretune.models.surgery import trainable
+from paretune.models.tiny import write_tiny_bert
+from paretune.repro.seeding import torch_generator
+from paretune.train.fast_encoder import FastEncoder, Unsupported
+
+METHODS_SEEN: list[tuple[str, dict[str, Any]]] = [
+    ("lora", {"rank": 4}),
+    ("lora", {"rank": 3, "targets": "query_value"}),
+    ("lora", {"rank": 2, "targets": "mlp", "layers": 1}),
+    ("full", {}),
+    ("bitfit", {}),
+    ("last_layers", {"layers": 1}),
+]
+IDS = [f"{kind}-{number}" for number, (kind, _) in enumerate(METHODS_SEEN)]
+
+
+def _model(source: str, kind: str, settings: dict[str, Any]) -> EncoderClassifier:
+    found = METHODS.load(kind)
+    method = found(found.settings_model(**settings))
+    assert isinstance(method, Adaptation)
+    model = EncoderClassifier(load_encoder(source), 3)
+    method.attach(model, torch_generator(0, "init"))
+    with torch.no_grad():  # B of LoRA starts at zero, which would hide A's part
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1, generator=torch_generator(1, "init"))
+    return model
+
+
+def _inputs(padded: bool) -> tuple[Tensor, Tensor]:
+    ids = torch.randint(5, 15, (4, 9), generator=torch_generator(2, "init"))
+    mask = torch.ones_like(ids)
+    if padded:
+        for row, length in enumerate((9, 3, 6, 1)):
+            mask[row, length:] = 0
+    return ids * mask, mask
+
+
+def _loss(hidden_bth: Tensor, mask_bt: Tensor) -> Tensor:
+    weight = torch.linspace(-1, 1, hidden_bth.shape[-1])
+    return (hidden_bth.float() * weight * mask_bt[..., None]).square().sum()
+
+
+def _both(model: EncoderClassifier, padded: bool, dtype: torch.dtype) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    """(hidden states of real tokens, gradients by name), plain and ours."""
+    ids, mask = _inputs(padded)
+    found: list[tuple[Tensor, dict[str, Tensor]]] = []
+    fast = FastEncoder(model.encoder, dtype)
+    for ours in (False, True):
+        model.zero_grad()
+        with autocast("bf16" if dtype == torch.bfloat16 else "fp32"):
+            hidden = (
+                fast.hidden(ids, mask) if ours else model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+            )
+        _loss(hidden, mask).backward()
+        gradients = {name: one.grad.clone() for name, one in trainable(model).items() if one.grad is not None}
+        found.append((hidden.detach()[mask.bool()].float(), gradients))
+    return found
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize(("kind", "settings"), METHODS_SEEN, ids=IDS)
+def test_hidden_states_and_gradients_are_the_plain_ones(
+    tiny_model: Path, kind: str, settings: dict[str, Any], padded: bool
+) -> None:
+    """fp32: the same within rounding, and exactly the same tensors get a gradient."""
+    (plain, wanted), (ours, given) = _both(_model(f"path:{tiny_model}", kind, settings), padded, torch.float32)
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+    assert given.keys() == wanted.keys() and wanted
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(given[name], gradient, atol=2e-5, rtol=2e-4, msg=lambda text, name=name: name + text)
+
+
+@pytest.mark.parametrize(("kind", "settings"), METHODS_SEEN[:1] + METHODS_SEEN[3:4], ids=["lora", "full"])
+def test_in_bf16_it_errs_about_as_autocast(tiny_model: Path, kind: str, settings: dict[str, Any]) -> None:
+    """Distance of each gradient to that in fp32: at most twice that of the plain modules under autocast, or 0.3 % of a
+    gradient: what a norm got is kept in bf16, as all that products take is."""
+    model = _model(f"path:{tiny_model}", kind, settings)
+    exact = _both(model, True, torch.float32)[0][1]
+    plain, ours = (one[1] for one in _both(model, True, torch.bfloat16))
+    assert any(not torch.equal(ours[name], one) for name, one in exact.items())
+    for name, one in exact.items():
+        allowed = max(2 * float((plain[name] - one).norm()), 3e-3 * float(one.norm()), 1e-4)
+        assert float((ours[name] - one).norm()) <= allowed, name
+
+
+def _repository(folder: Path, kind: str) -> Path:
+    """A toy model of another type, with random weights."""
+    sizes: dict[str, Any] = {"vocab_size": 40, "pad_token_id": 0}
+    if kind == "distilbert":
+        sizes |= {"dim": 16, "n_heads": 2, "n_layers": 2, "hidden_dim": 32}
+    else:
+        sizes |= {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 32}
+    config = AutoConfig.for_model(kind, dropout=0.0, attention_dropout=0.0, **sizes)
+    write_tiny_bert(folder)  # for its tokenizer
+    AutoModel.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "roberta", "xlm-roberta"])
+def test_other_types_of_encoder(tmp_path: Path, kind: str) -> None:
+    """Names of parts and positions differ; the answers are those of the plain modules."""
+    (plain, wanted), (ours, given) = _both(
+        _model(f"path:{_repository(tmp_path, kind)}", "full", {}), True, torch.float32
+    )
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(given[name], gradient, atol=2e-5, rtol=2e-4, msg=lambda text, name=name: name + text)
+
+
+def test_what_it_does_not_know_is_said(tiny_model: Path) -> None:
+    """Dropout inside low-rank updates keeps the plain path."""
+    model = _model(f"path:{tiny_model}", "lora", {"rank": 2, "dropout": 0.1})
+    with pytest.raises(Unsupported, match="dropout"):
+        FastEncoder(model.encoder, torch.float32)
