@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fabricated_study import write_study
 
 from paretune.core.errors import ConfigError, RecordError, UnknownNameError
+from paretune.dashboard.generated import Size, write_generated
 from paretune.records.store import StudyFolder
 from paretune.report.claims import Ledger
 from paretune.report.facts import gather

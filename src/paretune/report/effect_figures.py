@@ -125,7 +125,7 @@ def effect_figure(facts: StudyFacts, group: Group, effects: Effects, words: Word
     title = words.say("Effect of each setting of {kind}", {"kind": group.kind})
     caption = words.say(
         "Distance of a level from the mean over the levels of its setting, other settings equal: a linear model of "
-        "main effects over all scored runs. Line: 95 % interval over runs and test examples together."
+        "its settings over all scored runs. Line: 95 % interval over runs and test examples together."
     )
     table = [
         [

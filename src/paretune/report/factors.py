@@ -15,7 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from paretune.core.config import JsonObject
+from paretune.core.config import JsonObject, nearest
+from paretune.core.errors import UnknownNameError, said
 from paretune.report.facts import LEVEL, StudyFacts
 from paretune.report.wording import Words
 from paretune.stats.designs import Level, coded
@@ -57,7 +58,8 @@ def groups_of(facts: StudyFacts) -> list[Group]:
 def _group(kind: str, methods: Mapping[str, JsonObject]) -> Group:
     plain = {label: {name: _level(value) for name, value in tree.items()} for label, tree in methods.items()}
     if _varies(plain, RANK) and _varies(plain, ALPHA):
-        plain = {label: _with_rule(one, methods[label]) for label, one in plain.items()}
+        stabilised = {tree.get(ALPHA) for tree in methods.values() if tree.get(STABILISED)}
+        plain = {label: _with_rule(one, methods[label], len(stabilised) == 1) for label, one in plain.items()}
     names = list(dict.fromkeys(name for one in plain.values() for name in one))
     settings = {label: {name: one.get(name, DEFAULT) for name in names} for label, one in plain.items()}
     factors = {name: _ordered([one[name] for one in settings.values()]) for name in names}
@@ -69,12 +71,17 @@ def _varies(plain: Mapping[str, Mapping[str, Level]], name: str) -> bool:
     return len({one.get(name, DEFAULT) for one in plain.values()}) > 1
 
 
-def _with_rule(one: Mapping[str, Level], tree: JsonObject) -> dict[str, Level]:
-    """Alpha as a rule: 2r (also what is not given), r, or a number; "rs" before it for a rank-stabilised scale."""
+def _with_rule(one: Mapping[str, Level], tree: JsonObject, one_stabilised: bool) -> dict[str, Level]:
+    """Alpha as a rule: 2r (also what is not given), r, or a number; "rs" before it for a rank-stabilised scale.
+
+    Where all rank-stabilised methods have one alpha their rule is that number, whatever the rank happens to be.
+    """
     rank, alpha = tree.get(RANK), tree.get(ALPHA)
     rule = "2r" if alpha is None or alpha == 2 * (rank or 0) else "r" if alpha == rank else f"{alpha:g}"
-    prefix = "rs " if tree.get(STABILISED) else ""
-    return {ALPHA_RULE: prefix + rule} | {name: value for name, value in one.items() if name not in (ALPHA, STABILISED)}
+    if tree.get(STABILISED):
+        rule = f"rs {alpha:g}" if one_stabilised and alpha is not None else f"rs {rule}"
+    given = {**one, ALPHA: rule}
+    return {ALPHA_RULE if name == ALPHA else name: value for name, value in given.items() if name != STABILISED}
 
 
 def _level(value: object) -> Level:
@@ -92,19 +99,30 @@ def _ordered(levels: Sequence[Level]) -> list[Level]:
     return [*numbers, *sorted({one for one in levels if isinstance(one, str)})]
 
 
-def effects_of(facts: StudyFacts, group: Group) -> Effects:
-    """Main effects over all scored runs of the group, over seeds and test examples together."""
+def effects_of(facts: StudyFacts, group: Group, interactions: Sequence[tuple[str, str]] = ()) -> Effects:
+    """Main effects and these interactions over all scored runs of the group, over seeds and test examples together.
+
+    Raises:
+        UnknownNameError: an interaction of what is no factor here.
+    """
+    for name in (name for pair in interactions for name in pair):
+        if name not in group.factors:
+            given = said(
+                f"setting {name!r}", "one of " + ", ".join(group.factors), nearest=nearest(name, group.factors)
+            )
+            raise UnknownNameError(given)
     runs = [(label, values) for label in group.settings for values in facts.example_values.get(label, {}).values()]
     settings = [group.settings[label] for label, _ in runs]
-    columns = 1 + sum(len(levels) - 1 for levels in group.factors.values())
+    levels = {name: len(found) - 1 for name, found in group.factors.items()}
+    columns = 1 + sum(levels.values()) + sum(levels[first] * levels[second] for first, second in interactions)
     if len(runs) <= columns:
         return Effects(None, len(runs), columns, "runs")
-    matrix, _ = coded(settings, group.factors)
+    matrix, _ = coded(settings, group.factors, interactions)
     if np.linalg.matrix_rank(matrix) < columns:
         pairs = tuple(pair for pair in combinations(group.factors, 2) if _together(settings, *pair))
         return Effects(None, len(runs), columns, "together" if pairs else "confounded", pairs)
-    fit = fit_effects(settings, group.factors, np.stack([values for _, values in runs]), level=LEVEL)
-    return Effects(fit, len(runs), columns)
+    values_re = np.stack([values for _, values in runs])
+    return Effects(fit_effects(settings, group.factors, values_re, interactions, LEVEL), len(runs), columns)
 
 
 def _together(settings: Sequence[Mapping[str, Level]], first: str, second: str) -> bool:

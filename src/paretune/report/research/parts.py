@@ -24,8 +24,11 @@ from paretune.report.claims import Judged
 from paretune.report.confusion import confusion_figures
 from paretune.report.curves import curve_figure
 from paretune.report.decide import decide_sheet, next_sheet
+from paretune.report.effect_figures import effect_figure
+from paretune.report.effect_sheets import advice_of, effect_sheets, pairs_of
 from paretune.report.exploration_figures import exploration_figures
 from paretune.report.exploration_sheets import overview_sheet, suspects_sheet
+from paretune.report.factors import effects_of, groups_of
 from paretune.report.facts import StudyFacts
 from paretune.report.figures import difference_figure, quality_figure
 from paretune.report.forgetting import forgetting_sheet
@@ -70,6 +73,8 @@ class Parts:
             return [Text(markdown=self._not_measured(study))]
         if slot.kind == "answer":
             return [Text(markdown=answer_of(facts, self.rows[facts.study.name], self.words))]
+        if slot.kind == "advice":
+            return [Text(markdown=advice_of(facts, self.words, pairs_of(name)))]
         found = self._tables(facts) if slot.kind == "table" else self._figures(facts)
         blocks = _known(slot, name, found)(name)
         return list(blocks) if blocks else [Text(markdown=self._not_measured(slot.name))]
@@ -114,6 +119,7 @@ class Parts:
     def _tables(self, facts: StudyFacts) -> dict[str, Callable[[str], list[Table]]]:
         """By the beginning of a name; what stands after a dash, such as a split, is the maker's to read."""
         words, rows = self.words, self.rows[facts.study.name]
+        group = next(iter(groups_of(facts)), None)
 
         def of(*made: Sheet | None) -> list[Table]:
             return [table_of(one, facts.study.name) for one in made if one is not None]
@@ -121,8 +127,14 @@ class Parts:
         def split(name: str) -> Sheet:
             return sheets.scores_sheet(facts, rows, words, name.partition("-")[2] or "test")
 
+        def effects(name: str) -> list[Sheet]:
+            if group is None:
+                return []
+            return effect_sheets(facts, group, effects_of(facts, group, pairs_of(name.partition("-")[2])), words)
+
         exploration = facts.exploration
         return {
+            "effects": lambda name: of(*effects(name)),
             "quality": lambda name: of(sheets.quality_sheet(facts, rows, words)),
             "resources": lambda name: of(cost_sheets.resources_sheet(rows, words)),
             "budgets": lambda name: of(budget_sheet(facts, words)),
@@ -143,7 +155,12 @@ class Parts:
     def _figures(self, facts: StudyFacts) -> dict[str, Callable[[str], list[Figure]]]:
         words = self.words
         rows = self.rows[facts.study.name]
+        group = next(iter(groups_of(facts)), None)
         exploration = facts.exploration
+
+        def effects(name: str) -> ink.Figure | None:
+            pairs = pairs_of(name.partition("-")[2])
+            return effect_figure(facts, group, effects_of(facts, group, pairs), words) if group else None
 
         def of(*made: ink.Figure | None) -> list[Figure]:
             return [figure_of(facts.study.name, one) for one in made if one is not None]
@@ -154,6 +171,7 @@ class Parts:
             return of(*(one for one in found if not wanted or one.name.endswith(wanted)))
 
         return {
+            "effects": lambda name: of(effects(name)),
             "quality": lambda name: of(quality_figure(facts, words)),
             "difference": lambda name: of(difference_figure(facts, rows, words)),
             "front": lambda name: named(front_figures(facts, words), name),

@@ -15,7 +15,7 @@ from importlib.resources.abc import Traversable
 
 from paretune.core.errors import RecordError, said
 
-SLOT = re.compile(r"\{\{(table|figure|claim|answer|file):([^{}\s]+)\}\}")
+SLOT = re.compile(r"\{\{(table|figure|claim|answer|advice|file):([^{}\s]+)\}\}")
 CITATION = re.compile(r"@([a-z][a-z0-9_-]*\d{4}[a-z0-9_-]*)")
 FIGURE = re.compile(r"\(figures/([a-z0-9-]+)\.svg\)")
 

@@ -38,7 +38,7 @@ def gather_report(folders: Sequence[Path], ledger: Path | None, root: Path) -> R
         UnknownNameError: a slot or a claim that names nothing.
     """
     studies: dict[str, StudyFacts] = {}
-    for folder in folders:
+    for folder in study_folders(folders):
         facts = gather(StudyFolder(folder))
         if facts.study.name in studies:
             raise RecordError(said(f"two studies are named {facts.study.name!r}", "each study once"))
@@ -49,7 +49,7 @@ def gather_report(folders: Sequence[Path], ledger: Path | None, root: Path) -> R
     check_editions(prose)
     rows = {name: rows_of(facts) for name, facts in studies.items()}
     return ResearchReport(
-        editions={lang: _edition(prose[lang], Parts(studies, rows, claims, root, Words(lang))) for lang in LANGUAGES},
+        editions={lang: _edition(prose[lang], of(lang)) for lang in LANGUAGES},
         claims=list(claims.values()),
         studies={
             name: [run.id for method in facts.scored for _, run in sorted(method.runs.items())]
@@ -63,7 +63,8 @@ def _edition(prose: Sequence[Prose], parts: Parts) -> Edition:
     for one in prose:
         blocks: list[Block] = []
         for part in one.parts:
-            blocks += [Text(markdown=parts.inline(part))] if isinstance(part, str) else parts.filled(part)
+            found = [Text(markdown=parts.inline(part))] if isinstance(part, str) else parts.filled(part)
+            blocks += [block for block in found if block not in blocks[-1:]]  # one study is not measured only once
         chapters.append(Chapter(slug=one.slug, title=one.title, blocks=blocks))
     texts = [block.markdown for chapter in chapters for block in chapter.blocks if isinstance(block, Text)]
     return Edition(
