@@ -10,7 +10,7 @@ Not here: the tables and figures themselves (`sheets.py`, `figures.py` and their
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +18,7 @@ from typing import TypeVar
 from paretune.core.config import nearest
 from paretune.core.errors import UnknownNameError, said
 from paretune.report import cost_sheets, ink, sheets
+from paretune.report.amounts import amount_figure, amount_sheet
 from paretune.report.answer import answer_of
 from paretune.report.budgets import budget_sheet
 from paretune.report.claims import Judged
@@ -87,10 +88,22 @@ class Parts:
         return list(blocks) if blocks else [Text(markdown=self._not_measured(slot.name))]
 
     def _joint_tables(self) -> dict[str, Callable[[Sequence[StudyFacts]], list[Table]]]:
-        return {"next": lambda studies: [table_of(next_sheet(studies, self.words))]}
+        words = self.words
+
+        def of(made: Sheet | None) -> list[Table]:
+            return [table_of(made)] if made is not None else []
+
+        return {
+            "next": lambda studies: of(next_sheet(studies, words)),
+            "amount": lambda studies: of(amount_sheet(studies, words)),
+        }
 
     def _joint_figures(self) -> dict[str, Callable[[Sequence[StudyFacts]], list[Figure]]]:
-        return {}
+        def amount(studies: Sequence[StudyFacts]) -> list[Figure]:
+            made = amount_figure(studies, self.words)
+            return [figure_of("", made)] if made is not None else []
+
+        return {"amount": amount}
 
     def inline(self, markdown: str) -> str:
         """A text with its claims' sentences put in."""
@@ -207,10 +220,10 @@ def table_of(sheet: Sheet, study: str = "") -> Table:
 
 
 def figure_of(study: str, figure: ink.Figure) -> Figure:
-    """A page's figure as a block, as it is drawn for a wide screen."""
+    """A page's figure as a block, as it is drawn for a wide screen; its title names its study."""
     return Figure(
-        name=f"{study}-{figure.name}",
-        title=f"{study}: {figure.title}",
+        name=f"{study}-{figure.name}" if study else figure.name,
+        title=f"{study}: {figure.title}" if study else figure.title,
         caption=figure.caption,
         spec=figure.wide,
         data=table_of(figure.sheet),
