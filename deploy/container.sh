@@ -3,7 +3,8 @@
 #
 #   deploy/container.sh check     `serve`: built, run locked down with a small bundle, ready, healthy, stopped
 #   deploy/container.sh study     `study`: studies/demo.toml without a network, into build/container/runs/demo
-#   deploy/container.sh verify    study, then its predictions against those of runs/demo on this machine
+#   deploy/container.sh verify    study, then its predictions against those of runs/demo on this machine; the figures
+#                                 go to build/container/container.json, one line, for results/bench/
 #
 # Without an engine, PARETUNE_CONTAINER_CHECK names a script called as SCRIPT PROJECT BASE_IMAGE HEALTH_PATH that
 # builds and runs without one (settings CC_*; exit 0 passed, 1 failed, 77 cannot run here). Its base image may be a
@@ -139,7 +140,12 @@ study() {
 verify() {
   [ -f runs/demo/study.json ] || die "no runs/demo here: run 'make demo' first"
   study "$1"
-  "$PYTHON" deploy/verify_container.py runs/demo "$WORK/runs/demo"
+  local base=$BASE code=0
+  [ "$1" = docker ] || base="a stand-in for $BASE"
+  rm -f "$WORK/container.json"
+  CONTAINER_BASE=$base "$PYTHON" deploy/verify_container.py runs/demo "$WORK/runs/demo" "$WORK/container.json" || code=$?
+  [ ! -f "$WORK/container.json" ] || say "to publish it: cp build/container/container.json results/bench/container.json"
+  return $code
 }
 
 found=$(engine)

@@ -1,23 +1,28 @@
 """Compares a study that ran in a container with the same study run on the host: predictions, scores, conclusions, cost.
 
 Not here: running either (`deploy/container.sh`). Exit 0: the same conclusions; 1: they differ, or a run has no twin; 2:
-a folder that cannot be compared. Prints Markdown tables. Statistics: `paretune.stats.compare`, paired on seeds and
-examples; time and memory are shown, not judged.
+a folder that cannot be compared. Prints Markdown tables; with a third argument also writes what they come to as one
+JSON line, which the claims of the report may rest on once it lies in results/bench/. Statistics:
+`paretune.stats.compare`, paired on seeds and examples; time and memory are shown, not judged.
 
-    python deploy/verify_container.py runs/demo build/container/runs/demo
+    python deploy/verify_container.py runs/demo build/container/runs/demo build/container/container.json
 """
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
+from paretune.core.config import JsonObject
 from paretune.core.errors import ParetuneError, UsageError
-from paretune.records.store import StudyFolder
+from paretune.records.store import StudyFolder, write_atomically
 from paretune.report.facts import MethodFacts, ScoredRun, StudyFacts, gather
 from paretune.stats.compare import Comparison, compare, holm
 from paretune.stats.metrics import score
@@ -187,10 +192,26 @@ def tables(found: Agreement) -> str:
     return "\n".join(lines)
 
 
+def bench_line(found: Agreement, machine: JsonObject, base: str) -> JsonObject:
+    """The comparison in figures: shares and counts of what differs, when, on what, and in which kind of container."""
+    twins = [twin for one in found.methods for twin in one.twins]
+    differences = [one.difference.difference for one in found.methods]
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine,
+        "base": base,
+        "compared_runs": len(twins),
+        "differing_predictions": 1 - fmean(twin.agreement for twin in twins) if twins else None,
+        "largest_difference": max((abs(one.estimate) for one in differences if one is not None), default=None),
+        "differing_conclusions": len(found.reasons),
+        "reasons": found.reasons,
+    }
+
+
 def main(arguments: list[str]) -> int:
-    """Print the tables and the closing line; returns the exit code."""
-    if len(arguments) != 2:
-        print("usage: verify_container.py RUNS_HOST RUNS_CONTAINER", file=sys.stderr)
+    """Print the tables and the closing line, write the JSON line; returns the exit code."""
+    if len(arguments) not in (2, 3):
+        print("usage: verify_container.py RUNS_HOST RUNS_CONTAINER [JSON_FILE]", file=sys.stderr)
         return 2
     try:
         found = agreement_of(Path(arguments[0]), Path(arguments[1]))
@@ -201,6 +222,10 @@ def main(arguments: list[str]) -> int:
     twins = [twin for one in found.methods for twin in one.twins]
     same = fmean([twin.agreement for twin in twins] or [0.0])
     print(f"\n{len(twins)} runs compared, {same:.2%} of predictions the same.")
+    if len(arguments) == 3:
+        machine = StudyFolder(Path(arguments[0])).study().machine
+        line = bench_line(found, machine, os.environ.get("CONTAINER_BASE", ""))
+        write_atomically(Path(arguments[2]), json.dumps(line, ensure_ascii=False) + "\n")
     print("Conclusions: the same." if not found.reasons else "Conclusions differ: " + "; ".join(found.reasons) + ".")
     return 1 if found.reasons else 0
 

@@ -13,6 +13,7 @@ from fabricated_study import write_study
 from paretune.core.errors import ConfigError, RecordError, UnknownNameError
 from paretune.dashboard.generated import Size, write_generated
 from paretune.records.store import StudyFolder
+from paretune.report.bench_lines import BenchLine
 from paretune.report.claims import Ledger
 from paretune.report.facts import gather
 from paretune.report.research import report as research
@@ -129,6 +130,24 @@ def test_a_claim_that_flipped_stops_the_report(study: Path, made: ResearchReport
     assert judge([study], ledger)["head-is-worse"].verdict == "supported"
 
 
+def test_a_bench_line_is_evidence_too(study: Path, made: ResearchReport, tmp_path: Path) -> None:
+    """The line beside the ledger is read; its folder among the studies is none; a limit that fails stops the report."""
+    ledger = tmp_path / "claims.toml"
+    claim = 'en = "{a}"\nru = "{a}"\nverdict = "supported"\n'
+    rule = 'bench.a = { line = "serve", figure = "ratio", rule = "at_most", limit = 1.35 }\n'
+    text = (study.parent / "claims.toml").read_text(encoding="utf-8")
+    ledger.write_text(f"{text}\n[claims.served]\n{claim}{rule}", encoding="utf-8")
+    bench = tmp_path / "bench"
+    bench.mkdir()
+    (bench / "serve.json").write_text('{"ratio": 1.2}', encoding="utf-8")
+    assert judge([study, bench], ledger)["served"].verdict == "supported"
+    claims = {one.name: one for one in gather_report([study, bench], ledger, study.parent).claims}
+    assert claims["served"].evidence["a"].estimate == 1.2
+    (bench / "serve.json").write_text('{"ratio": 1.5}', encoding="utf-8")
+    with pytest.raises(RecordError, match="served: supported in the ledger, refuted by the records"):
+        gather_report([study, bench], ledger, study.parent)
+
+
 @pytest.mark.parametrize("form", ["html", "pdf", "md", "json"])
 def test_every_form_is_written(made: ResearchReport, study: Path, tmp_path: Path, form: str) -> None:
     """Whole files, where they were asked for."""
@@ -187,6 +206,50 @@ def parts(study: Path) -> Parts:
 def test_every_slot_that_a_chapter_may_have(parts: Parts, kind: str, name: str, count: int) -> None:
     """Tables and figures of a study by their names."""
     assert len(parts.filled(Slot(kind, name))) == count
+
+
+def test_slots_of_settings(tmp_path: Path) -> None:
+    """Effects as figure and tables, with the interaction that the slot names, and the advice; else "not measured"."""
+    facts = gather(StudyFolder(write_generated(tmp_path / "s", Size(methods=40, seeds=2, test_rows=60, steps=3))))
+    parts = Parts({"s": facts}, {facts.study.name: rows_of(facts)}, {}, tmp_path, Words("en"))
+    assert len(parts.filled(Slot("table", "s/effects-targets:layers"))) == 2
+    assert len(parts.filled(Slot("table", "s/effects"))) == 1
+    (figure,) = parts.filled(Slot("figure", "s/effects-targets:layers"))
+    (advice,) = parts.filled(Slot("advice", "s/targets:layers"))
+    assert isinstance(figure, Figure) and isinstance(advice, Text) and advice.markdown.startswith("By memory: with ")
+    for kind, name in (("table", "t/effects"), ("figure", "t/effects"), ("advice", "t/targets:layers")):
+        (block,) = parts.filled(Slot(kind, name))
+        assert block == Text(markdown="`t`: not measured.")
+
+
+def test_slots_over_studies_of_a_pattern(study: Path, tmp_path: Path) -> None:
+    """Those whose names fit, whatever their order; where none fits, "not measured"."""
+    facts = gather(StudyFolder(study))
+    rows = {**facts.study.split_rows, "train": 50}
+    smaller = replace(facts, study=facts.study.model_copy(update={"split_rows": rows}))
+    studies = {"size-960": facts, "size-50": smaller, "other": facts}
+    parts = Parts(studies, {facts.study.name: rows_of(facts)}, {}, tmp_path, Words("en"))
+    (table,) = parts.filled(Slot("table", "size-*/amount"))
+    (figure,) = parts.filled(Slot("figure", "size-*/amount"))
+    assert isinstance(table, Table) and len(table.columns) == 3
+    assert isinstance(figure, Figure) and figure.name == "amount"
+    for kind in ("table", "figure"):
+        assert parts.filled(Slot(kind, "nothing-*/amount")) == [Text(markdown="`nothing-*/amount`: not measured.")]
+    with pytest.raises(UnknownNameError, match="'amount'"):
+        parts.filled(Slot("table", "size-*/amounts"))
+
+
+def test_a_bench_line_is_a_table(study: Path) -> None:
+    """Known figures in words, unknown ones by their names, its date under it; without the line "not measured"."""
+    figures = {"overhead_ratio": 1.408, "memory_growth": 0.0017, "odd": 3, "peer_ratio": None}
+    line = BenchLine("bench/serve.json", figures, "2026-11-28", "made up", 2)
+    parts = Parts({}, {}, {}, study.parent, Words("ru"), {"serve": line})
+    (table,) = parts.filled(Slot("table", "bench/serve"))
+    assert isinstance(table, Table)
+    assert [row[1][0] for row in table.rows] == ["1,41", "0,0017", "3", "не измерено"]
+    assert table.rows[2][0][0] == "odd" and "сервис" in table.rows[0][0][0]
+    assert table.notes == ["Одно измерение: 2026-11-28; made up, 2 ядра."]
+    assert parts.filled(Slot("table", "bench/container")) == [Text(markdown="`bench/container`: не измерено.")]
 
 
 def test_a_slot_that_names_nothing_is_an_error(parts: Parts) -> None:

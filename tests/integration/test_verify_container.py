@@ -12,6 +12,7 @@ import pytest
 from fabricated_study import write_study
 
 from paretune.records.store import RunFolder, StudyFolder
+from paretune.report.bench_lines import bench_lines
 
 PROGRAM = Path(__file__).parents[2] / "deploy" / "verify_container.py"
 
@@ -52,6 +53,22 @@ def test_the_same_study_twice_agrees(made: Path, container: Path) -> None:
     assert "21 runs compared, 100.00% of predictions the same." in said and "Conclusions: the same." in said
     lora = next(line for line in said.splitlines() if line.startswith("| lora | 3 |"))
     assert "+0.0000 [+0.0000, +0.0000]" in lora and lora.count("(×1.00)") == 2
+
+
+def test_the_figures_go_into_a_line_for_claims(made: Path, container: Path, tmp_path: Path) -> None:
+    """Shares and counts of what differs, of the same and of other runs; the claims of the report can read it."""
+    file = tmp_path / "bench" / "container.json"
+    for changed, differing, conclusions in ((False, 0.0, 0), (True, 1 / 3 * 3 / 21, 1)):
+        if changed:
+            for run in runs_of(container, "lora"):
+                change(run, every=3)
+        subprocess.run([sys.executable, PROGRAM, made, container, file], capture_output=True)
+        figures = bench_lines(tmp_path / "bench")["container"].figures
+        assert figures["compared_runs"] == 21
+        assert figures["differing_predictions"] == pytest.approx(differing, abs=0.005)
+        assert (figures["differing_conclusions"] or 0) >= conclusions
+        assert (figures["largest_difference"] == 0) is not changed
+    assert bench_lines(tmp_path / "bench")["container"].date
 
 
 def test_a_few_other_predictions_are_shown_and_conclude_the_same(made: Path, container: Path) -> None:

@@ -1,8 +1,9 @@
 """The claims ledger: each sentence that states a result is a rule over records, with the verdict it was written under.
 
-Not here: where a claim stands in a report. A claim has one or more conditions; it is supported where all are, refuted
-where one is, undecided otherwise, and not measured where records are missing. The report's build fails when a verdict
-is no longer the one that stands in the ledger.
+Not here: where a claim stands in a report. A claim has one or more conditions, `when` over a study's records and
+`bench` over a published line of a bench; it is supported where all are, refuted where one is, undecided otherwise, and
+not measured where records are missing. The report's build fails when a verdict is no longer the one that stands in the
+ledger.
 
     ledger = load_toml(Path("results/claims.toml"), Ledger); judged(ledger, {"r8": facts})["lora-for-full"].verdict
 """
@@ -19,6 +20,8 @@ from pydantic import Field, model_validator
 from paretune.core.config import Settings, nearest
 from paretune.core.errors import RecordError, UnknownNameError, said
 from paretune.records.schema import Measurements
+from paretune.report.bench_lines import BenchLine
+from paretune.report.bench_sheets import figure_text
 from paretune.report.facts import LEVEL, MEASURED, MethodFacts, StudyFacts
 from paretune.report.wording import Words
 from paretune.stats.compare import compare
@@ -68,6 +71,17 @@ class Condition(Settings):
         return self
 
 
+class BenchCondition(Settings):
+    """One rule about a figure of a published bench line: results/bench/`line`.json must have it "at_most" or "at_least"
+    `limit`. It is one measurement, so it has no interval and is never undecided.
+    """
+
+    line: str
+    figure: str
+    rule: Literal["at_most", "at_least"]
+    limit: float
+
+
 class Claim(Settings):
     """A sentence in both languages, the conditions under which it holds, and the verdict it was written under.
 
@@ -77,7 +91,16 @@ class Claim(Settings):
     en: str
     ru: str
     verdict: Verdict
-    when: dict[str, Condition]
+    when: dict[str, Condition] = Field(default_factory=dict[str, Condition])
+    bench: dict[str, BenchCondition] = Field(default_factory=dict[str, BenchCondition])
+
+    @model_validator(mode="after")
+    def _conditional(self) -> Claim:
+        if both := self.when.keys() & self.bench.keys():
+            raise ValueError(said(f"two conditions named {min(both)}", "each name once"))
+        if not self.when and not self.bench:
+            raise ValueError(said("no condition", "`when` or `bench`"))
+        return self
 
 
 class Ledger(Settings):
@@ -87,7 +110,10 @@ class Ledger(Settings):
 
 
 class Evidence(Settings):
-    """What one condition came to: a difference or a ratio with its 95 % interval, and the runs behind it."""
+    """What one condition came to: a difference or a ratio with its 95 % interval, and the runs behind it.
+
+    Of a bench line: its figure, its file in the place of the runs, its date and processor.
+    """
 
     rule: Rule
     estimate: float | None
@@ -96,6 +122,9 @@ class Evidence(Settings):
     limit: float | None
     verdict: Verdict
     run_ids: list[str]
+    bench: bool = False
+    date: str = ""
+    processor: str = ""
 
 
 class Judged(Settings):
@@ -114,15 +143,20 @@ class Judged(Settings):
         return (self.ru if words.lang == "ru" else self.en).format(**figures)
 
 
-def judged(ledger: Ledger, studies: Mapping[str, StudyFacts]) -> dict[str, Judged]:
-    """Evaluate every claim; a study that is not among `studies` is not measured.
+def judged(
+    ledger: Ledger, studies: Mapping[str, StudyFacts], bench: Mapping[str, BenchLine] | None = None
+) -> dict[str, Judged]:
+    """Evaluate every claim; a study that is not among `studies`, or a line not in `bench`, is not measured.
 
     Raises:
-        UnknownNameError: a method that its study does not have. RecordError: a cost that may not be ranked.
+        UnknownNameError: a method that its study does not have, or a figure that its bench line does not have.
+        RecordError: a cost that may not be ranked.
     """
+    lines = bench or {}
     found: dict[str, Judged] = {}
     for name, claim in ledger.claims.items():
         evidence = {label: _weighed(one, studies.get(one.study)) for label, one in claim.when.items()}
+        evidence |= {label: _compared(one, lines.get(one.line)) for label, one in claim.bench.items()}
         verdict = _together([one.verdict for one in evidence.values()])
         found[name] = Judged(
             name=name, en=claim.en, ru=claim.ru, expected=claim.verdict, verdict=verdict, evidence=evidence
@@ -185,6 +219,38 @@ def _weighed(condition: Condition, facts: StudyFacts | None) -> Evidence:
             "run_ids": run_ids,
         }
     )
+
+
+def _compared(condition: BenchCondition, line: BenchLine | None) -> Evidence:
+    """A figure of a bench line against its limit."""
+    nothing = Evidence(
+        rule=condition.rule,
+        estimate=None,
+        low=None,
+        high=None,
+        limit=condition.limit,
+        verdict="not_measured",
+        run_ids=[],
+        bench=True,
+    )
+    if line is None:
+        return nothing
+    if condition.figure not in line.figures:
+        given = f"claim about {condition.figure!r} of {line.file}"
+        known = said(given, "one of its figures", nearest=nearest(condition.figure, line.figures))
+        raise UnknownNameError(known)
+    value = line.figures[condition.figure]
+    if value is None:
+        return nothing
+    holds = value <= condition.limit if condition.rule == "at_most" else value >= condition.limit
+    found: dict[str, object] = {
+        "estimate": float(value),
+        "verdict": "supported" if holds else "refuted",
+        "run_ids": [line.file],
+        "date": line.date,
+        "processor": line.processor,
+    }
+    return nothing.model_copy(update=found)
 
 
 def _one_class(condition: Condition, method: MethodFacts, nothing: Evidence) -> Evidence:
@@ -281,6 +347,8 @@ def _figure(one: Evidence, words: Words) -> str:
     """A difference or a ratio with its interval, or that it was not measured."""
     if one.estimate is None:
         return words.say("not measured")
+    if one.bench:
+        return _bench_figure(one.estimate, one.date, words)
     if one.rule == "one_class":
         return words.count(round(one.estimate))
     quality = one.rule in QUALITY_RULES
@@ -290,3 +358,11 @@ def _figure(one: Evidence, words: Words) -> str:
         return text
     interval = words.spread(one.low, one.high, digits, signed=quality)
     return words.say("{estimate} (95 % interval {interval})", {"estimate": text, "interval": interval})
+
+
+def _bench_figure(value: float, date: str, words: Words) -> str:
+    """One measurement: without an interval, with its date."""
+    text = figure_text(value, words)
+    if not date:
+        return words.say("{estimate} (one measurement)", {"estimate": text})
+    return words.say("{estimate} (one measurement, {date})", {"estimate": text, "date": date})

@@ -2,7 +2,7 @@
 
 Not here: the tables and figures themselves (`sheets.py`, `figures.py` and their like). A slot is named after its study,
 "r8/quality"; one whose study is not there becomes the words "not measured". "*/next" is of all studies together, and
-"data-size-*/amount" of those of such names.
+"data-size-*/amount" of those of such names; "bench/serve" is a published line of a bench.
 
     Parts({"r8": facts}, {"r8": rows_of(facts)}, claims, Path.cwd(), Words("ru")).filled(Slot("table", "r8/quality"))
 """
@@ -20,6 +20,9 @@ from paretune.core.errors import UnknownNameError, said
 from paretune.report import cost_sheets, ink, sheets
 from paretune.report.amounts import amount_figure, amount_sheet
 from paretune.report.answer import answer_of
+from paretune.report.bench_lines import FOLDER as BENCH
+from paretune.report.bench_lines import BenchLine
+from paretune.report.bench_sheets import bench_sheet
 from paretune.report.budgets import budget_sheet
 from paretune.report.claims import Judged
 from paretune.report.confusion import confusion_figures
@@ -48,13 +51,16 @@ MakerT = TypeVar("MakerT")
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything that may be asked for; `rows` are summaries by study, `root` is where the repository's files lie."""
+    """Everything that may be asked for; `rows` are summaries by study, `bench` published lines, `root` is where the
+    repository's files lie.
+    """
 
     studies: Mapping[str, StudyFacts]
     rows: Mapping[str, list[MethodRow]]
     claims: Mapping[str, Judged]
     root: Path
     words: Words
+    bench: Mapping[str, BenchLine] = field(default_factory=dict[str, BenchLine])
 
     def filled(self, slot: Slot) -> list[Block]:
         """The blocks that stand in a slot.
@@ -67,6 +73,9 @@ class Parts:
         if slot.kind == "claim":
             return [Text(markdown=self.sentence(slot.name))]
         study, _, name = slot.name.partition("/")
+        if study == BENCH and slot.kind == "table":
+            line = self.bench.get(name)
+            return [table_of(bench_sheet(line, self.words)) if line else Text(markdown=self._not_measured(slot.name))]
         if "*" in study:
             return self._of_several(slot, study, name)
         facts = self.studies.get(study)

@@ -16,6 +16,7 @@ from pathlib import Path
 from paretune.core.config import load_toml
 from paretune.core.errors import RecordError, said
 from paretune.records.store import StudyFolder
+from paretune.report.bench_lines import FOLDER, bench_lines, study_folders
 from paretune.report.claims import Ledger, check_claims, judged
 from paretune.report.facts import StudyFacts, gather
 from paretune.report.research.parts import Parts
@@ -43,11 +44,16 @@ def gather_report(folders: Sequence[Path], ledger: Path | None, root: Path) -> R
         if facts.study.name in studies:
             raise RecordError(said(f"two studies are named {facts.study.name!r}", "each study once"))
         studies[facts.study.name] = facts
-    claims = judged(load_toml(ledger, Ledger), studies) if ledger is not None else {}
+    lines = bench_lines(ledger.resolve().parent / FOLDER) if ledger is not None else {}
+    claims = judged(load_toml(ledger, Ledger), studies, lines) if ledger is not None else {}
     check_claims(claims)
     prose = {lang: read_prose(lang) for lang in LANGUAGES}
     check_editions(prose)
     rows = {name: rows_of(facts) for name, facts in studies.items()}
+
+    def of(lang: str) -> Parts:
+        return Parts(studies, rows, claims, root, Words(lang), lines)
+
     return ResearchReport(
         editions={lang: _edition(prose[lang], of(lang)) for lang in LANGUAGES},
         claims=list(claims.values()),

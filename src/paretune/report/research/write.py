@@ -13,6 +13,7 @@ from pathlib import Path
 from paretune.core.config import load_toml, nearest
 from paretune.core.errors import ConfigError, said
 from paretune.records.store import StudyFolder, write_atomically
+from paretune.report.bench_lines import FOLDER, bench_lines, study_folders
 from paretune.report.claims import Judged, Ledger, judged
 from paretune.report.facts import gather
 from paretune.report.research.bibliography import numbered
@@ -77,5 +78,6 @@ def judge(folders: Sequence[Path], ledger: Path | None = None) -> dict[str, Judg
     file = ledger or ledger_beside(folders)
     if file is None:
         return {}
-    facts = (gather(StudyFolder(folder)) for folder in folders)
-    return judged(load_toml(file, Ledger), {one.study.name: one for one in facts})
+    facts = (gather(StudyFolder(folder)) for folder in study_folders(folders))
+    lines = bench_lines(file.resolve().parent / FOLDER)
+    return judged(load_toml(file, Ledger), {one.study.name: one for one in facts}, lines)
