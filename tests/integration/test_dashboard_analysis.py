@@ -230,6 +230,25 @@ def test_claims_stand_with_their_verdicts(tmp_path: Path) -> None:
     assert "LoRA needs" not in html  # the ledger is broken now
 
 
+def test_claims_on_a_bench_follow_its_line(tmp_path: Path) -> None:
+    """Without the line not measured, with it judged, anew when it changes; one that cannot be read hides no other."""
+    rule = 'line = "serve", figure = "ratio", rule = "at_most", limit = 1.35'
+    claim = f'[claims.served]\nen = "{{a}}"\nru = "{{a}}"\nverdict = "supported"\nbench.a = {{ {rule} }}\n'
+    write_study(tmp_path / "demo", test_rows=40, broken=False, methods=("lora", "full"), seeds=(0, 1))
+    (tmp_path / "claims.toml").write_text(claim + LEDGER, encoding="utf-8")
+    (tmp_path / "bench").mkdir()
+    with client_of(tmp_path) as client:
+        assert "the ledger says: supported not measured" in text_of(client.get("/claims").text)
+        for line, said in (
+            ('{"ratio": 1.2}', "supported 1.20 (one measurement)"),
+            ('{"ratio": 1.414}', "refuted the ledger says: supported 1.41 (one measurement)"),
+            ("torn", "serve.json cannot be read"),
+        ):
+            (tmp_path / "bench" / "serve.json").write_text(line, encoding="utf-8")
+            text = text_of(client.get("/claims").text)
+            assert said in text and "LoRA needs" in text
+
+
 def export_page_text(folder: Path, out: Path) -> str:
     return text_of(export_page(folder, out, "en").read_text("utf-8"))
 

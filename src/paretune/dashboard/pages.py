@@ -28,14 +28,13 @@ from paretune.dashboard.export import export_page
 from paretune.dashboard.files import Files
 from paretune.dashboard.gathered import Gatherer
 from paretune.dashboard.index import Index, RunEntry, StudyEntry
-from paretune.dashboard.kept import stamp_of
 from paretune.dashboard.live import live_news, places
 from paretune.dashboard.mistakes import Choice
 from paretune.dashboard.reader import Reader, reader_of
 from paretune.dashboard.render import Frame, Link, Renderer
 from paretune.dashboard.script_words import budget_words, live_words
 from paretune.dashboard.study_pages import Desk
-from paretune.dashboard.verdicts import ledger_of
+from paretune.dashboard.verdicts import ledger_of, stamps_of
 from paretune.report.draws import draws_of, for_browser
 from paretune.report.wording import Words, check_language
 
@@ -89,7 +88,7 @@ class Pages:
         """Claims with verdicts."""
         reader, entries = self.reader(request), self.desk.index.studies()
         ledger = ledger_of(self.desk.index)
-        version = repr((stamp_of(ledger), [entry.facts_version for entry in entries]))
+        version = repr((stamps_of(ledger), [entry.facts_version for entry in entries]))
 
         def make() -> str:
             found = shelf_pages.judged_claims(self.desk, entries)

@@ -76,7 +76,7 @@ def judged_claims(desk: Desk, entries: Sequence[StudyEntry]) -> Claims:
     ledger = ledger_of(desk.index)
     if not ledger.is_file():
         return Claims(there=False)
-    return claims_of(ledger, _by_study(desk.gatherer.gathered(entry) for entry in entries))
+    return claims_of(ledger, _by_study(desk.gatherer.gathered(entry) for entry in entries), with_bench=True)
 
 
 def _by_study(found: Iterable[Gathered]) -> dict[str, StudyFacts]:

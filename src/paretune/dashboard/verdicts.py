@@ -15,6 +15,8 @@ from pathlib import Path
 from paretune.core.config import load_toml
 from paretune.core.errors import UsageError
 from paretune.dashboard.index import Index, is_study
+from paretune.dashboard.kept import Stamp, stamp_of
+from paretune.report.bench_lines import FOLDER, BenchLine, bench_lines
 from paretune.report.claims import Judged, Ledger, judged
 from paretune.report.facts import StudyFacts
 
@@ -37,8 +39,14 @@ def ledger_of(index: Index) -> Path:
     return next((place for place in places if place.is_file()), places[0])
 
 
-def claims_of(ledger: Path, studies: Mapping[str, StudyFacts]) -> Claims:
-    """Judge every claim by the studies that are known, by their names."""
+def stamps_of(ledger: Path) -> list[Stamp | None]:
+    """What changes when the ledger or a bench line beside it does."""
+    lines = sorted((ledger.resolve().parent / FOLDER).glob("*.json"))
+    return [stamp_of(ledger), *(stamp_of(line) for line in lines)]
+
+
+def claims_of(ledger: Path, studies: Mapping[str, StudyFacts], with_bench: bool = False) -> Claims:
+    """Judge every claim by the studies that are known, by their names, and where asked by the bench lines too."""
     if not ledger.is_file():
         return Claims(there=False)
     try:
@@ -46,9 +54,14 @@ def claims_of(ledger: Path, studies: Mapping[str, StudyFacts]) -> Claims:
     except UsageError as error:
         return Claims(there=True, broken=str(error))
     found = Claims(there=True)
+    lines: Mapping[str, BenchLine] = {}
+    try:
+        lines = bench_lines(ledger.resolve().parent / FOLDER) if with_bench else {}
+    except UsageError as error:
+        found.failed.append((FOLDER, str(error)))
     for name, claim in claims.items():
         try:
-            found.judged.append(judged(Ledger(claims={name: claim}), studies)[name])
+            found.judged.append(judged(Ledger(claims={name: claim}), studies, lines)[name])
         except (UsageError, KeyError, IndexError) as error:  # also a sentence with a placeholder that has no condition
             found.failed.append((name, str(error)))
     return found
