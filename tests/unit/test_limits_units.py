@@ -196,3 +196,16 @@ def test_bf16_is_read_from_the_flags(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert limits.processor_has_bf16() is wanted
     monkeypatch.setattr(limits, "CPUINFO", tmp_path / "none")
     assert limits.processor_has_bf16() is False
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, None)],
+)
+def test_waits_are_short_unless_the_user_decides(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], wanted: str | None
+) -> None:
+    """Either variable of the user's stays alone."""
+    monkeypatch.setattr(os, "environ", environment)
+    limits.wait_briefly()
+    assert environment.get("GOMP_SPINCOUNT") == wanted
