@@ -99,7 +99,7 @@ class AdaptationContract:
         assert {name for name in names if name.startswith("encoder.")} == wanted
 
     def test_each_trained_tensor_is_in_one_group(self, method: Adaptation, source: str) -> None:
-        """The optimizer gets every trained tensor once; matrices decay and vectors do not; the head has its own rate."""
+        """The optimizer gets every trained tensor once; matrices decay, vectors do not; the head has its own rate."""
         model = attached(method, source)
         groups = method.parameter_groups(model, 1e-3, 1e-2, 0.1)
         head = {id(one) for one in model.head.parameters()}
