@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from paretune.stats.compare import compare
 from paretune.stats.intervals import crossed_interval, t_interval, wilson
-from paretune.stats.recall import recall_values
+from paretune.stats.recall import even_rows, recall_interval, recall_values
 
 # standard deviation of one seed's effect : of the mean over examples
 SHARES = {"seeds weigh little": (0.2, 1.0), "both weigh": (1.0, 1.0), "seeds alone": (1.0, 0.0), "no seeds": (0.0, 1.0)}
@@ -119,28 +120,43 @@ def test_difference_of_binary_outcomes_covers(seeds: int) -> None:
     assert 0.93 <= np.mean([interval.low <= 0 <= interval.high for interval in found]) <= 0.985
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
-@pytest.mark.parametrize("rows", [(2, 3, 3, 4, 5, 5, 6), (4, 6, 8, 10, 15, 20, 25), (20, 30)])
-def test_interval_of_the_recall_of_rare_classes_covers(seeds: int, rows: tuple[int, ...]) -> None:
-    """Few test rows of classes that differ in difficulty, seeds that differ in skill and in their classes: 92–98.5 %.
-
-    The truth is the mean recall of these classes over 200,000 further rows and seeds.
-    """
-    rng = np.random.default_rng([seeds, len(rows)])
-    ease_c = np.linspace(-2.5, 1.0, len(rows))
+def recalls(rng: np.random.Generator, rows: Sequence[int], ease_c: np.ndarray, seeds: int) -> tuple[np.ndarray, float]:
+    """`recall_values` of each seed, and `even_rows`: texts of classes differ in ease, seeds in skill and by class."""
     code_e = np.repeat(np.arange(len(rows)), rows)
     labels = [str(code) for code in code_e]
+    ease_e = ease_c[code_e] + rng.normal(0, 1.2, len(code_e))
+    skill_se = rng.normal(0, 0.3, (seeds, 1)) + rng.normal(0, 0.5, (seeds, len(rows)))[:, code_e]
+    hit_se = rng.logistic(size=(seeds, len(code_e))) < ease_e + skill_se
+    said = [[label if hit else "-" for label, hit in zip(labels, row, strict=True)] for row in hit_se]
+    values_se = np.stack([recall_values(labels, row, set(labels)) for row in said])
+    return values_se, even_rows(labels, set(labels))
+
+
+def mean_recall(rng: np.random.Generator, ease_c: np.ndarray) -> float:
+    """The truth: over 200,000 further texts and seeds."""
     further = rng.normal(0, 1.2, 200_000) + rng.normal(0, math.hypot(0.3, 0.5), 200_000)
-    truth = float(np.mean([(rng.logistic(size=200_000) < ease + further).mean() for ease in ease_c]))
-    draws, covered = 800, 0
-    for _ in range(draws):
-        ease_e = ease_c[code_e] + rng.normal(0, 1.2, len(code_e))
-        skill_se = rng.normal(0, 0.3, (seeds, 1)) + rng.normal(0, 0.5, (seeds, len(rows)))[:, code_e]
-        hit_se = rng.logistic(size=(seeds, len(code_e))) < ease_e + skill_se
-        said = [[label if hit else "-" for label, hit in zip(labels, row, strict=True)] for row in hit_se]
-        interval = crossed_interval(np.stack([recall_values(labels, row, set(labels)) for row in said]))
-        covered += interval.low <= truth <= interval.high
-    assert 0.92 <= covered / draws <= 0.985
+    return float(np.mean([(rng.logistic(size=200_000) < ease + further).mean() for ease in ease_c]))
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("ease", [-6.0, -4.0, 0.0, 3.0])
+@pytest.mark.parametrize("rows", [(2, 12, 7, 7, 23, 44, 57), (10, 25)])
+def test_interval_of_the_recall_of_rare_classes_covers(seeds: int, ease: float, rows: tuple[int, ...]) -> None:
+    """At least 95 %, whether one text of 150 is recognised, half of them or nearly all; it is on the wide side."""
+    rng = np.random.default_rng([seeds, len(rows)])
+    ease_c = ease + np.linspace(-0.5, 0.5, len(rows))
+    truth, draws = mean_recall(rng, ease_c), 400
+    found = [recall_interval(*recalls(rng, rows, ease_c, seeds)) for _ in range(draws)]
+    assert np.mean([interval.low <= truth <= interval.high for interval in found]) >= 0.94
+
+
+def test_the_crossed_interval_would_not_cover_a_recall_near_zero() -> None:
+    """The reason for Wilson's: with one text of 150 recognised, many a set of runs has hardly any spread."""
+    rng = np.random.default_rng(0)
+    rows, ease_c = (2, 12, 7, 7, 23, 44, 57), np.full(7, -6.0)
+    truth = mean_recall(rng, ease_c)
+    found = [crossed_interval(recalls(rng, rows, ease_c, 3)[0]) for _ in range(300)]
+    assert np.mean([interval.low <= truth <= interval.high for interval in found]) < 0.85
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fabricated_study import write_study
+from scipy import stats
 from sklearn.metrics import recall_score
 
 from paretune.records.exploration import ClassCount
@@ -16,8 +18,8 @@ from paretune.report.facts import StudyFacts, gather
 from paretune.report.rare_classes import rare_classes, rare_classes_section, rare_classes_sheet, rare_rows
 from paretune.report.tables import rows_of
 from paretune.report.wording import Words
-from paretune.stats.intervals import crossed_interval
-from paretune.stats.recall import recall_values
+from paretune.stats.intervals import crossed_interval, wilson
+from paretune.stats.recall import even_rows, recall_interval, recall_values
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,25 @@ def test_values_by_hand() -> None:
     r = 7 / 12
     assert found.tolist() == pytest.approx([r + 5 / 8, r - 5 / 8, r + 5 / 18, r + 5 / 18, r - 10 / 18])
     assert found.mean() == pytest.approx(r)
+
+
+def test_the_interval_by_hand() -> None:
+    """Hits [0 0 1 1] and [0 1 0 1]: ½, crossed variance 1/24 with 1.5 degrees of freedom (as in `test_forgetting.py`),
+    so ¼ ÷ 1/24 = 6 rows, times (1.96 / t)²; where nothing is right, Wilson's 0 of 4."""
+    found = recall_interval(np.array([[0.0, 0, 1, 1], [0, 1, 0, 1]]), rows=4)
+    z = 1.959964
+    n = 6 * (z / stats.t.ppf(0.975, 1.5)) ** 2
+    half = z * math.sqrt(0.25 / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-6)
+    nothing = recall_interval(np.zeros((2, 4)), rows=4)
+    assert (nothing.low, nothing.high) == pytest.approx((0.0, wilson(0, 4).high))
+
+
+def test_rows_of_unequal_classes_count_as_fewer() -> None:
+    """Classes of 2 and 6: 2² / (1/2 + 1/6) = 6 rows of one class, not 8."""
+    assert even_rows(["a"] * 2 + ["b"] * 6 + ["c"], {"a", "b"}) == pytest.approx(6.0)
+    with pytest.raises(ValueError, match="no example of z"):
+        even_rows(["a"], {"z"})
 
 
 def test_the_mean_is_that_of_an_outside_authority() -> None:
@@ -118,13 +139,15 @@ def test_numbers_of_the_table_are_those_of_the_records(folder: Path) -> None:
     for method, hits_se in hits.items():
         assert found[method].rare == pytest.approx(hits_se.mean())
     lora, full = hits["lora"], hits["full"]
-    wanted = crossed_interval(lora)  # of one class the values are the hits themselves
+    wanted = recall_interval(lora, lora.shape[1])  # of one class the values are the hits themselves
     assert found["lora"].interval == pytest.approx((wanted.low, wanted.high))
     compared = found["lora"].against_control
     assert compared is not None and compared.difference is not None
     assert compared.difference.estimate == pytest.approx((lora - full).mean())
     assert compared.difference.low == pytest.approx(crossed_interval(lora - full).low)
-    assert found["majority"].rare == 0.0 and found["majority"].interval is None, "no spread is no certainty"
+    z2 = 1.959964**2
+    assert found["majority"].rare == 0.0, "no spread is no certainty:"
+    assert found["majority"].interval == pytest.approx((0.0, z2 / (lora.shape[1] + z2)))
     others = facts.scored[-1].runs[0].splits["test"]
     assert found["full"].others is not None
     by_hand = [

@@ -19,8 +19,7 @@ from paretune.report.sheets import Cell, Sheet, name_cell, or_not_measured
 from paretune.report.tables import MethodRow, metric_name
 from paretune.report.wording import Words
 from paretune.stats.compare import Comparison, SeedScores, compare
-from paretune.stats.intervals import crossed_interval
-from paretune.stats.recall import recall_values
+from paretune.stats.recall import even_rows, recall_interval, recall_values
 
 FEWEST_CLASSES = 4  # a quarter of them is one class
 UNEQUAL = 0.5  # share of an equal share that the rare quarter may hold
@@ -66,7 +65,7 @@ def rare_classes(facts: StudyFacts) -> RareClasses | None:
 class RareRow:
     """One method: means over seeds of accuracy and of both recalls; intervals over seeds and examples together.
 
-    `interval` is None with one seed, and where no answer differs from another: no spread says nothing about new data.
+    `interval` is Wilson's with an effective number of rows, None with one seed; the difference's is the crossed one.
     """
 
     method: str
@@ -88,12 +87,13 @@ def rare_rows(facts: StudyFacts, rare: RareClasses) -> list[RareRow]:
     found: list[RareRow] = []
     for method in facts.scored:
         by_seed = values[method.label]
+        test = method.runs[min(method.runs)].splits["test"]
         found.append(
             RareRow(
                 method=method.label,
                 accuracy=float(np.mean(method.seed_scores("accuracy"))),
                 rare=float(np.mean([one.mean() for one in by_seed.values()])),
-                interval=_crossed(by_seed),
+                interval=_interval(by_seed, even_rows(test.labels, labels)),
                 others=_mean_recall(method, others),
                 against_control=compared.get(method.label),
             )
@@ -113,10 +113,11 @@ def _mean_recall(method: MethodFacts, labels: set[str]) -> float | None:
     return float(np.mean([one.mean() for one in _values(method, labels).values()]))
 
 
-def _crossed(by_seed: SeedScores) -> tuple[float, float] | None:
+def _interval(by_seed: SeedScores, rows: float) -> tuple[float, float] | None:
     if len(by_seed) < 2:
         return None
-    return with_width(crossed_interval(np.stack(list(by_seed.values())), LEVEL))
+    interval = recall_interval(np.stack(list(by_seed.values())), rows, LEVEL)
+    return interval.low, interval.high
 
 
 def rare_classes_sheet(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Sheet | None:
@@ -166,7 +167,8 @@ def _notes(rare: RareClasses, words: Words) -> list[str]:
         words.say(
             "Rare: the quarter of the classes with the fewest training texts, here {classes} ({train}, {share} of "
             "all; {test}). Recall: share of a class's test texts that are recognised, every class counting alike; mean "
-            "over seeds, in small print the 95 % interval over seeds and test texts together.",
+            "over seeds, in small print the 95 % interval over seeds and test texts together (recall: Wilson's, with "
+            "an effective number of texts).",
             values,
         )
     ]

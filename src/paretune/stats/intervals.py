@@ -91,13 +91,21 @@ def wilson(successes: int, total: int, level: float = 0.95) -> Interval:
     """
     if total < 1 or not 0 <= successes <= total:
         raise ValueError(f"{successes} successes of {total} given; 0 ≤ successes ≤ total and total ≥ 1 are needed")
+    return wilson_share(successes / total, total, level)
+
+
+def wilson_share(share: float, rows: float, level: float = 0.95) -> Interval:
+    """Wilson's interval of a share of an effective number of rows, which need not be whole.
+
+    Raises:
+        ValueError: `level` outside 0..1.
+    """
     z = quantile(math.inf, 1 - (1 - _level(level)) / 2)
-    share = successes / total
-    scale = 1 + z**2 / total
-    centre = (share + z**2 / (2 * total)) / scale
-    half = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2)) / scale
-    low = 0.0 if successes == 0 else centre - half  # exact at the ends, where rounding would leave a crumb
-    high = 1.0 if successes == total else centre + half
+    scale = 1 + z**2 / rows
+    centre = (share + z**2 / (2 * rows)) / scale
+    half = z * math.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2)) / scale
+    low = 0.0 if share == 0 else centre - half  # exact at the ends, where rounding would leave a crumb
+    high = 1.0 if share == 1 else centre + half
     return Interval(share, low, high, math.inf)
 
 

@@ -1,16 +1,22 @@
-"""Recall of some of the classes, one value per example: what intervals and paired differences of rare classes need.
+"""Recall of some of the classes: one value per example for paired differences, and an interval that holds near zero.
 
 Not here: which classes are rare (`report/rare_classes.py`). The linearisation is that of `metrics.py:per_example`; the
-coverage of intervals made of it is simulated in `tests/invariants/test_coverage.py`.
+interval is Wilson's with an effective number of rows, as for proportions of complex samples (Franco, Little, Louis &
+Slud 2019, https://pmc.ncbi.nlm.nih.gov/articles/PMC6690503). Its coverage is simulated in
+`tests/invariants/test_coverage.py`.
 
     recall_values(["a", "b", "b"], ["a", "b", "a"], {"b"}).mean() == 0.5
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence, Set
 
 import numpy as np
+
+from paretune.stats.intervals import Interval, crossed_components, quantile, wilson_share
 
 
 def recall_values(labels: Sequence[str], predictions: Sequence[str], classes: Set[str]) -> np.ndarray:
@@ -34,3 +40,35 @@ def recall_values(labels: Sequence[str], predictions: Sequence[str], classes: Se
     recall = np.bincount(code, weights=hit) / rows
     weight = len(kept) / (len(found) * rows)
     return recall.mean() + weight[code] * (hit - recall[code])
+
+
+def even_rows(labels: Sequence[str], classes: Set[str]) -> float:
+    """So many rows of one class tell as much as these of k classes, whose recalls count alike: k² / Σ 1/n.
+
+    Raises:
+        ValueError: no example of these classes.
+    """
+    rows = Counter(label for label in labels if label in classes)
+    if not rows:
+        raise ValueError(f"no example of {', '.join(sorted(classes)) or 'no class'} given; at least one is needed")
+    return len(rows) ** 2 / sum(1 / number for number in rows.values())
+
+
+def recall_interval(values_se: np.ndarray, rows: float, level: float = 0.95) -> Interval:
+    """The interval of a mean recall over new seeds and new examples; `values_se` has `recall_values` of each seed.
+
+    Wilson's, which stays within 0..1 and keeps a width where nothing, or everything, is recognised: there the crossed
+    variance is near zero by chance. The effective number of rows is p·(1 − p) over that variance, made smaller by what
+    its few degrees of freedom cost, (z/t)² (Korn & Graubard 1998), and at most `rows` (`even_rows`): seeds add no text.
+
+    Raises:
+        ValueError: as in `crossed_components`, or `level` outside 0..1.
+    """
+    parts = crossed_components(values_se)
+    share = min(1.0, max(0.0, parts.estimate))
+    effective = rows
+    if parts.variance > 0 and 0 < share < 1:
+        upper = 1 - (1 - level) / 2
+        lost = (quantile(math.inf, upper) / quantile(parts.df, upper)) ** 2
+        effective = min(rows, share * (1 - share) / parts.variance * lost)
+    return wilson_share(share, effective, level)
