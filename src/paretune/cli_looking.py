@@ -36,9 +36,9 @@ def dashboard(
     lang: LangOption = None,
     json_line: JsonFlag = False,
 ) -> None:
-    """Look at studies in a browser while they run and after: results, budget, settings, runs, data, examples, claims.
+    """Look at studies in a browser, while they run and after.
 
-    It only reads. Without --host it is seen from this machine alone.
+    Results, budget, settings, runs, data, examples, claims. It only reads; without --host only this machine sees it.
     """
     from paretune.dashboard.server import given_token
 
@@ -96,7 +96,7 @@ def advise(
     lang: LangOption = None,
     json_line: JsonFlag = False,
 ) -> None:
-    """Rank the methods for data like yours by what published studies measured; nothing is trained.
+    """Rank the methods for data like yours by published studies; nothing is trained.
 
     Says with each figure its uncertainty, and how far your case lies from what was measured. Exit code 3 if no method
     can be named.
@@ -126,7 +126,7 @@ def bench_dashboard(
     runs: Annotated[int, typer.Option("--runs", min=30, max=690, help="Runs in the generated studies.")] = 500,
     json_line: JsonFlag = False,
 ) -> None:
-    """Measure the dashboard on generated records: how long a reader waits for its pages, cold and warm."""
+    """Measure how long a reader waits for the dashboard's pages, on generated records."""
     from paretune.dashboard.bench import bench_dashboard as measure
     from paretune.dashboard.bench import report_lines
 

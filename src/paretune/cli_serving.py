@@ -48,7 +48,10 @@ def export(
     lang: LangOption = None,
     json_line: JsonFlag = False,
 ) -> None:
-    """Export a run as a certified bundle or for plain peft or transformers; or a study's records for another tool."""
+    """Export a run as a bundle or for plain peft or transformers, or a study's records.
+
+    A bundle is certified and ready to serve; records go to other tools whole, failed runs too.
+    """
     from paretune.export.targets import FORMS, check_target
 
     used = {

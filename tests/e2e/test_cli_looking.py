@@ -329,7 +329,8 @@ def test_a_users_file_is_measured(call: Call, tiny_model: Path) -> None:
         (["--data", "toy.csv", "--text", "txt"], ["no column 'txt'", "did you mean 'text'?"]),
         (["--data", "toy.csv", "--encoding", "utf-88"], ["encoding 'utf-88'"]),
         (["--data", "toy.csv", "--separator", ";;"], ["separator"]),
-        (["--data", "toy.csv", "--model", "asset:minilm-l7"], ["did you mean 'minilm-l6'?"]),
+        ([*CASE, "--model", "asset:minilm-l7"], ["did you mean 'minilm-l6'?"]),
+        ([*CASE, "--model", "minilm"], ["model source 'minilm'", "asset:NAME"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -105,6 +106,7 @@ async def _served(server: uvicorn.Server, bound: socket.socket, ready: Callable[
 
     def stop() -> None:
         server.force_exit = server.should_exit  # the second signal does not wait for answers
+        logging.getLogger("uvicorn.error").disabled = server.force_exit  # nor tells of what it cuts off
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -21,13 +21,13 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
     "en": {
         "one": "{target}: {n} run of {study} in {path}",
         "many": "{target}: {n} runs of {study} in {path}",
-        "csv": "tables: runs.csv (one row a run), steps.csv (loss and scores by step), predictions.csv (every example)",
+        "csv": "tables: runs.csv (one row a run), steps.csv (curves by step), predictions.csv (every example)",
         "tool": "open it: {command}",
     },
     "ru": {
         "one": "{target}: исследование {study}, запусков: {n}, в {path}",
         "many": "{target}: исследование {study}, запусков: {n}, в {path}",
-        "csv": "таблицы: runs.csv (строка на запуск), steps.csv (потери и оценки по шагам), predictions.csv (все примеры)",
+        "csv": "таблицы: runs.csv (строка на запуск), steps.csv (кривые по шагам), predictions.csv (все примеры)",
         "tool": "открыть: {command}",
     },
 }

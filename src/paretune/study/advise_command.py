@@ -22,8 +22,8 @@ from paretune.study.advise_lines import COLUMNS, advise_lines
 from paretune.study.new import Answers
 
 _READING: Mapping[str, tuple[str, str]] = {
-    "en": ("reading {file}", "reading records of {n} studies"),
-    "ru": ("читаю {file}", "читаю записи исследований: {n}"),
+    "en": ("reading {file} as a study does: validation and test are set aside", "reading records of {n} studies"),
+    "ru": ("читаю {file}, как для исследования: валидация и тест отложены", "читаю записи исследований: {n}"),
 }
 
 
@@ -103,7 +103,7 @@ def _case(asked: Asked, lang: str, say: Callable[[str], None]) -> Case:
             metric=asked.metric,
         )
     )
-    _check_task(asked.task)
+    _check_names(asked)
     if asked.data is None:
         return typed
     from paretune.study.advise_data import measure_texts  # imports all that reads and splits data
@@ -140,10 +140,13 @@ def _check_options(asked: Asked) -> None:
         raise ConfigError(said(f"no {', no '.join(missing)}", allowed))
 
 
-def _check_task(name: str) -> None:
-    from paretune.tasks.task import TASKS  # imports torch
+def _check_names(asked: Asked) -> None:
+    from paretune.models.sources import parse_source  # these import torch
+    from paretune.tasks.task import TASKS
 
-    TASKS.check(name)
+    TASKS.check(asked.task)
+    if asked.model is not None:
+        parse_source(asked.model)
 
 
 def json_of(advice: Advice) -> JsonObject:

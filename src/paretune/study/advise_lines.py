@@ -23,6 +23,7 @@ from paretune.study.advise_case import REACH, Case, Distance
 
 COLUMNS = 100
 ONE_LINE = 88  # narrower ones have a time and its interval on two lines
+LONGEST_NAME = 16  # longer ones are folded where room is short
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
@@ -75,7 +76,8 @@ def case_line(case: Case, words: Words) -> str:
 def _methods(advice: Advice, words: Words, columns: int) -> Table:
     table, between = Table(box=None, pad_edge=False), " " if columns >= ONE_LINE else "\n"
     table.add_column("", justify="right", no_wrap=True)
-    table.add_column(words.say("method"), overflow="fold")
+    longest = max(len(_name(one, advice, words)) for one in advice.ranked)
+    table.add_column(words.say("method"), overflow="fold", min_width=min(longest, LONGEST_NAME))
     table.add_column(words.say("difference [95 %]"), justify="right", no_wrap=True)
     table.add_column(words.say("peak memory").replace(" ", "\n"), justify="right", no_wrap=True)
     table.add_column(words.say("one training [95 %]").replace(" [", f"{between}["), justify="right", no_wrap=True)
@@ -130,8 +132,8 @@ def _seconds(one: Advised, words: Words) -> str:
 def _notes(advice: Advice, words: Words) -> Iterator[str]:
     """What sets some of the methods apart, one line a reason."""
     for (cost, fit), text in _reasons(words).items():
-        fits = {"memory": lambda one: one.memory_fits, "time": lambda one: one.time_fits}[cost]
-        chosen = [one for one in advice.ranked if one.rank is None and fits(one) == fit]
+        found = [(one, one.memory_fits if cost == "memory" else one.time_fits) for one in advice.ranked]
+        chosen = [one for one, fits in found if one.rank is None and fits == fit]
         if chosen:
             yield f"{text} {_names(chosen, advice, words)}"
     if tied := [one for one in advice.ranked if one.tied]:
