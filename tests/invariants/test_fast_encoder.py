@@ -124,6 +124,20 @@ def test_other_types_of_encoder(tmp_path: Path, kind: str) -> None:
         torch.testing.assert_close(given[name], gradient, atol=2e-5, rtol=2e-4, msg=lambda text, name=name: name + text)
 
 
+def test_what_changes_a_modules_call_keeps_the_plain_path(tiny_model: Path) -> None:
+    """A hook, and a class of one's own, would be passed over: both are refused."""
+    model = _model(f"path:{tiny_model}", "full", {})
+    query = model.encoder.get_submodule("encoder.layer.0.attention.self.query")
+    hook = query.register_forward_hook(lambda module, given, found: found + 1)
+    with pytest.raises(Unsupported, match="hooked"):
+        FastEncoder(model.encoder, torch.float32)
+    hook.remove()
+    FastEncoder(model.encoder, torch.float32)
+    torch.nn.utils.parametrize.register_parametrization(query, "weight", torch.nn.Identity())
+    with pytest.raises(Unsupported, match="another class"):
+        FastEncoder(model.encoder, torch.float32)
+
+
 def test_what_it_does_not_know_is_said(tiny_model: Path) -> None:
     """Dropout inside low-rank updates keeps the plain path."""
     model = _model(f"path:{tiny_model}", "lora", {"rank": 2, "dropout": 0.1})

@@ -42,7 +42,7 @@ class _Linear:
         self._dtype = dtype
         self._lora = [one if isinstance(one, LoraLayer) else None for one in modules]
         bases = [one.base_layer if isinstance(one, LoraLayer) else one for one in modules]
-        self._bases = [one for one in bases if isinstance(one, nn.Linear)]
+        self._bases = [one for one in bases if type(one) is nn.Linear]
         if len(self._bases) < len(modules):
             raise Unsupported("linear maps of another class")
         for one in self._lora:
@@ -105,6 +105,8 @@ class FastEncoder:
             raise Unsupported("another activation than GELU")
         if _drops(plain):
             raise Unsupported("dropout inside the encoder")
+        if any(one._forward_hooks or one._forward_pre_hooks for one in encoder.modules()):
+            raise Unsupported("something that is hooked into a module's call")
         self._embeddings = cast(nn.Module, plain.embeddings)
         self._heads = int(getattr(config, "num_attention_heads", 0) or config.n_heads)
         blocks = cast(nn.ModuleList, plain.get_submodule(KINDS[config.model_type].blocks))
