@@ -37,7 +37,7 @@ def rows_for(when: str, hits: Hits, ids: Sequence[str]) -> list[dict[str, object
             "id": name, "split": when, "label": label, "prediction": label if hit else wrong[label], "score": 0.9,
             "label_probability": 0.9 if hit else 0.1, "near_duplicate": False,
         }
-        for name, label, hit in zip(ids, LABELS, hits, strict=True)
+        for name, label, hit in zip(ids, LABELS * (len(hits) // 4), hits, strict=True)
     ]  # fmt: skip
 
 
@@ -52,7 +52,8 @@ def a_study(
     for run in folder.runs():
         spec = run.spec()
         before, after = answers[spec.method][spec.seed]
-        rows = rows_for("before", before, "wxyz") + (rows_for("after", after, "wxyz") if after is not None else [])
+        ids = [f"x{place}" for place in range(len(before))]
+        rows = rows_for("before", before, ids) + (rows_for("after", after, ids) if after is not None else [])
         run.write_earlier(pa.Table.from_pylist(rows))
     earlier = EarlierRecord(
         name="letters",
@@ -99,6 +100,38 @@ def test_a_baseline_has_a_level_before_and_nothing_to_forget(tmp_path: Path) -> 
     assert found["full"].baselines_not_beaten == ("tfidf",), "+0.75 with an interval that reaches below 0"
 
 
+def test_what_was_never_learnt_gets_no_verdict(tmp_path: Path) -> None:
+    """A method, and a control, that say one and the same before and after are not equivalent in forgetting."""
+    same = ((1, 0, 1, 0), (1, 0, 1, 0))
+    answers = {"majority": [((1, 0, 1, 0), None)] * 2, "head": [same] * 2, "full": [same] * 2}
+    facts = gather(a_study(tmp_path, answers))
+    rows = {row.method: row for row in forgetting_rows(facts)}
+    assert rows["head"].nothing_learnt and rows["full"].nothing_learnt and not rows["majority"].nothing_learnt
+    assert rows["head"].kept is not None and rows["head"].kept.verdict == "equivalent", "by the numbers alone"
+    sheet = forgetting_sheet(facts, rows_of(facts), Words("en"))
+    assert sheet is not None
+    verdicts = {row[0].text: (row[6].text, row[6].note) for row in sheet.rows}
+    assert verdicts == {
+        "majority": ("—", ""),
+        "head": ("—", "no learning shown"),
+        "full": ("control", "no learning shown"),
+    }
+
+
+def test_only_the_weakest_baseline_says_that_nothing_was_learnt(tmp_path: Path) -> None:
+    """What beats the majority class but not TF-IDF has something to forget, and the stronger one is named."""
+    answers = {
+        "majority": [((0,) * 40, None)] * 2,
+        "tfidf": [((1,) * 30 + (0,) * 10, None)] * 2,
+        "full": [((1,) * 28 + (0,) * 12, (1,) * 20 + (0,) * 20)] * 2,
+    }
+    facts = gather(a_study(tmp_path, answers))
+    full = next(row for row in forgetting_rows(facts) if row.method == "full")
+    assert not full.nothing_learnt and full.baselines_not_beaten == ("tfidf",)
+    section = forgetting_section(facts, rows_of(facts), Words("en"))
+    assert section is not None and len(section.findings) == 1 and "baseline tfidf" in section.findings[0]
+
+
 def test_the_metric_is_the_earlier_tasks_own(tmp_path: Path) -> None:
     """By hand, macro-F1 of full after: seed 0 has one of two right in both classes, ½; seed 1 says a to all four, which
     is F1 2·2/(2 + 4) = ⅔ for a and 0 for b, ⅓; together 5/12."""
@@ -132,7 +165,7 @@ def test_the_report_has_the_table(tmp_path: Path, lang: str, words: str) -> None
     assert lines["tfidf"][1:5] == [f"0{comma}250", "—", "—", "—"]
     html = build(folder.path, lang).read_text("utf-8")
     assert words in html and "letters" in html
-    assert ("There may have been little" if lang == "en" else "Забывать могло быть почти нечего") in html
+    assert ("Forgetting cannot be judged: before" if lang == "en" else "О забывании судить нельзя: до задачи") in html
 
 
 def test_a_study_without_an_earlier_task_has_no_such_section(tmp_path: Path) -> None:

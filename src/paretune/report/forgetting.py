@@ -9,6 +9,7 @@ the crossed interval of `stats/`; methods are compared with the control by Holm'
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
@@ -32,7 +33,8 @@ class ForgettingRow:
 
     `before` and `after` have Student-t intervals over seeds; `forgetting` (before − after) and `kept`, the difference
     to the control (positive: less is forgotten), crossed ones over seeds and test texts. An interval over one seed has
-    no ends. `unchanged` says that no prediction of any seed changed.
+    no ends. `unchanged` says that no prediction of any seed changed, `nothing_learnt` that the method was not even
+    shown to beat the weakest baseline before, so that its forgetting cannot be judged.
     """
 
     method: str
@@ -41,6 +43,7 @@ class ForgettingRow:
     forgetting: Interval | None
     kept: Comparison | None
     unchanged: bool
+    nothing_learnt: bool
     baselines_not_beaten: tuple[str, ...]
 
 
@@ -62,15 +65,17 @@ def forgetting_rows(facts: StudyFacts) -> list[ForgettingRow]:
         if by_seed
     }
     compared = _against(kept, facts.study.control, earlier.margin)
-    baselines = {method.label for method in facts.scored if method.family == "baseline"}
-    levels = {baseline: _against(before, baseline, earlier.margin) for baseline in baselines}
+    levels = {method.label: _seed_scores(method, earlier.metric, BEFORE) for method in facts.scored}
+    known = [method.label for method in facts.scored if method.family == "baseline" and levels[method.label]]
+    baselines = sorted(known, key=lambda label: (fmean(levels[label]), label))  # the weakest first
+    beside = {baseline: _against(before, baseline, earlier.margin) for baseline in baselines}
     rows: list[ForgettingRow] = []
     for method in facts.scored:
-        label = method.label
-        scores = _seed_scores(method, earlier.metric, BEFORE)
+        label, scores = method.label, levels[method.label]
         if not scores:
             continue
         trained = label in kept
+        not_beaten = [one for one in baselines if trained and not _beats(beside[one].get(label))]
         rows.append(
             ForgettingRow(
                 method=label,
@@ -79,9 +84,8 @@ def forgetting_rows(facts: StudyFacts) -> list[ForgettingRow]:
                 forgetting=_forgotten(kept[label]) if trained else None,
                 kept=compared.get(label),
                 unchanged=trained and all(_unchanged(method, seed) for seed in kept[label]),
-                baselines_not_beaten=tuple(
-                    baseline for baseline in sorted(baselines) if trained and not _beats(levels[baseline].get(label))
-                ),
+                nothing_learnt=bool(baselines) and baselines[0] in not_beaten,
+                baselines_not_beaten=tuple(not_beaten),
             )
         )
     return rows
@@ -144,7 +148,8 @@ def forgetting_sheet(facts: StudyFacts, rows: list[MethodRow], words: Words) -> 
     if earlier is None:
         return None
     found = {one.method: one for one in forgetting_rows(facts)}
-    lines = tuple((name_cell(row, words), *_cells(row, found.get(row.method), words)) for row in rows)
+    control = found.get(facts.study.control)
+    lines = tuple((name_cell(row, words), *_cells(row, found.get(row.method), control, words)) for row in rows)
     metric = metric_name(words, earlier.metric)
     columns = (
         words.say("method"),
@@ -160,7 +165,7 @@ def forgetting_sheet(facts: StudyFacts, rows: list[MethodRow], words: Words) -> 
     return Sheet(title, columns, lines, tuple(_notes(earlier, words)), frozenset({6}))
 
 
-def _cells(row: MethodRow, found: ForgettingRow | None, words: Words) -> list[Cell]:
+def _cells(row: MethodRow, found: ForgettingRow | None, control: ForgettingRow | None, words: Words) -> list[Cell]:
     quality = Cell(
         words.number(row.quality) if row.quality is not None else words.say("not measured"),
         words.spread(*row.quality_interval) if row.quality_interval else "",
@@ -178,7 +183,7 @@ def _cells(row: MethodRow, found: ForgettingRow | None, words: Words) -> list[Ce
         forgetting,
         _interval_cell(difference, words, signed=True),
         Cell(words.probability(p_holm) if p_holm is not None else "—"),
-        _verdict_cell(row, found.kept, words),
+        _verdict_cell(row, found, control, words),
         quality,
     ]
 
@@ -191,11 +196,15 @@ def _interval_cell(interval: Interval | None, words: Words, signed: bool = False
     return Cell(words.number(interval.estimate, signed=signed), note)
 
 
-def _verdict_cell(row: MethodRow, compared: Comparison | None, words: Words) -> Cell:
+def _verdict_cell(row: MethodRow, found: ForgettingRow, control: ForgettingRow | None, words: Words) -> Cell:
+    """None is given where either side has nothing to forget: equally little is no equivalence."""
+    compared = found.kept
     if row.control:
-        return Cell(words.say("control"), kind="control")
+        return Cell(words.say("control"), words.say("no learning shown") if found.nothing_learnt else "", "control")
     if compared is None:
         return Cell("—")
+    if found.nothing_learnt or (control is not None and control.nothing_learnt):
+        return Cell("—", words.say("no learning shown") if found.nothing_learnt else "")
     names = {"better": words.say("better"), "worse": words.say("worse"), "equivalent": words.say("equivalent")}
     decide = more_seeds_text(words, compared.more_seeds, compared.limited_by)
     return Cell(names.get(compared.verdict, words.say("undecided")), decide, compared.verdict)
@@ -249,13 +258,23 @@ def forgetting_section(facts: StudyFacts, rows: list[MethodRow], words: Words) -
 
 def _findings(found: list[ForgettingRow], words: Words) -> list[str]:
     lines: list[str] = []
-    for baseline in dict.fromkeys(name for row in found for name in row.baselines_not_beaten):
-        short = [row.method for row in found if baseline in row.baselines_not_beaten]
+    if nothing := [row.method for row in found if row.nothing_learnt]:
         lines.append(
             words.say(
-                "There may have been little to forget: before the study's own task {methods} is not shown to beat the "
-                "baseline {baseline}.",
-                {"methods": words.series(short), "baseline": baseline},
+                "Forgetting cannot be judged: before the study's own task {methods} is not shown to beat even the weakest "
+                "baseline.",
+                {"methods": words.series(nothing)},
             )
         )
+    for baseline in dict.fromkeys(name for row in found for name in row.baselines_not_beaten):
+        short = [row.method for row in found if baseline in row.baselines_not_beaten and not row.nothing_learnt]
+        if short:
+            values = {"methods": words.series(short), "baseline": baseline}
+            lines.append(
+                words.say(
+                    "On the earlier task alone, before the study's own, {methods} is not shown to beat the baseline "
+                    "{baseline}.",
+                    values,
+                )
+            )
     return lines
