@@ -261,8 +261,8 @@ def _findings(found: list[ForgettingRow], words: Words) -> list[str]:
     if nothing := [row.method for row in found if row.nothing_learnt]:
         lines.append(
             words.say(
-                "Forgetting cannot be judged: before the study's own task {methods} is not shown to beat even the weakest "
-                "baseline.",
+                "Forgetting cannot be judged: before the study's own task {methods} is not shown to beat even the "
+                "weakest baseline.",
                 {"methods": words.series(nothing)},
             )
         )
