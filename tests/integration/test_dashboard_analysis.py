@@ -240,8 +240,8 @@ def test_claims_on_a_bench_follow_its_line(tmp_path: Path) -> None:
     with client_of(tmp_path) as client:
         assert "the ledger says: supported not measured" in text_of(client.get("/claims").text)
         for line, said in (
-            ('{"ratio": 1.2}', "supported 1.20 (one measurement)"),
-            ('{"ratio": 1.414}', "refuted the ledger says: supported 1.41 (one measurement)"),
+            ('{"ratio": 1.2}', "supported 1.200 (one measurement)"),
+            ('{"ratio": 1.414}', "refuted the ledger says: supported 1.414 (one measurement)"),
             ("torn", "serve.json cannot be read"),
         ):
             (tmp_path / "bench" / "serve.json").write_text(line, encoding="utf-8")

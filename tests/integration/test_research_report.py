@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
+import typst
 from fabricated_study import write_study
 
 from paretune.core.errors import ConfigError, RecordError, UnknownNameError
@@ -118,6 +120,28 @@ def test_a_pdf_is_the_same_each_time(made: ResearchReport, lang: str) -> None:
     assert {name.split("/")[0] for name in files} == {"main.typ", "references.bib", "figures", "drawn"}
     assert "FROM scratch" in files["main.typ"]
     assert all("currentColor" not in text for name, text in files.items() if name.endswith(".svg"))
+
+
+@pytest.mark.parametrize(("sticky", "alone"), [(True, False), (False, True)])
+def test_a_caption_stays_with_its_table(tmp_path: Path, sticky: bool, alone: bool) -> None:
+    """However far down a page a table begins, ours or one of the prose; without the template's rule some would part."""
+    template = (resources.files("paretune.report") / "templates" / "research.typ").read_text("utf-8")
+    if not sticky:
+        assert "block(sticky: true)" in template
+        template = template.replace("block(sticky: true)", "block(sticky: false)")
+    lines = ['#let title = "t"', '#let lang = "en"', '#let font = "Libertinus Serif"', '#let contents = "c"', template]
+    for filled in range(230, 260, 4):
+        caption, cell = "[C#metadata(0) <caption>]", "[x#metadata(0) <cell>]"
+        lines.append(f"#pagebreak()\n#v({filled}mm)\n#data-table(1, {caption}, ([a],), ({cell}, [y], [z],))")
+        table = f"align(center)[#table(columns: 1, table.header([a]), {cell}, [y], [z])]"
+        lines.append(f"#pagebreak()\n#v({filled}mm)\n#figure({table}, caption: {caption}, kind: table)")
+    found = (f"query(<{name}>).map(one => one.location().page())" for name in ("caption", "cell"))
+    lines.append(f"#context [#metadata(({', '.join(found)})) <pages>]")
+    file = tmp_path / "main.typ"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    captions, cells = json.loads(typst.query(str(file), "<pages>", field="value", one=True))
+    assert len(captions) == len(cells) == 16
+    assert (captions != cells) is alone
 
 
 def test_a_claim_that_flipped_stops_the_report(study: Path, made: ResearchReport, tmp_path: Path) -> None:
@@ -246,7 +270,7 @@ def test_a_bench_line_is_a_table(study: Path) -> None:
     parts = Parts({}, {}, {}, study.parent, Words("ru"), {"serve": line})
     (table,) = parts.filled(Slot("table", "bench/serve"))
     assert isinstance(table, Table)
-    assert [row[1][0] for row in table.rows] == ["1,41", "0,0017", "3", "не измерено"]
+    assert [row[1][0] for row in table.rows] == ["1,408", "0,0017", "3", "не измерено"]
     assert table.rows[2][0][0] == "odd" and "сервис" in table.rows[0][0][0]
     assert table.notes == ["Одно измерение: 2026-11-28; made up, 2 ядра."]
     assert parts.filled(Slot("table", "bench/container")) == [Text(markdown="`bench/container`: не измерено.")]

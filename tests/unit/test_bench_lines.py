@@ -67,12 +67,12 @@ def test_a_sentence_says_that_it_is_one_measurement(tmp_path: Path) -> None:
     machine = {"processor": "made up", "cores": 2}
     line = {"date": "2026-11-28", "machine": machine, "ratio": 1.408, "few": 0.0125, "n": 3}
     found = _judge(tmp_path, line)
-    assert found.sentence(Words("en")) == "Direct by served: 1.41 (one measurement, 2026-11-28)."
-    assert found.sentence(Words("ru")) == "Прямой вызов к сервису: 1,41 (одно измерение, 2026-11-28)."
+    assert found.sentence(Words("en")) == "Direct by served: 1.408 (one measurement, 2026-11-28)."
+    assert found.sentence(Words("ru")) == "Прямой вызов к сервису: 1,408 (одно измерение, 2026-11-28)."
     assert found.evidence["a"].processor == "made up"
     assert "0.0125 (one" in _judge(tmp_path, line, figure="few").sentence(Words("en"))
     assert "by served: 3 (one" in _judge(tmp_path, line, figure="n").sentence(Words("en"))
-    assert "1.41 (one measurement)" in _judge(tmp_path, {"ratio": 1.408}).sentence(Words("en"))
+    assert "1.408 (one measurement)" in _judge(tmp_path, {"ratio": 1.408}).sentence(Words("en"))
 
 
 def test_a_figure_that_is_not_there_has_its_nearest(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from paretune.report.tables import metric_name
 from paretune.report.wording import Words
 from paretune.stats.budget import p_best
 
-WIDE, NARROW = 980, 340
+WIDE, NARROW = 700, 340
 APART = 0.035  # how far intervals of one amount stand from each other, as a share of the axis
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down")
 

@@ -37,10 +37,10 @@ def _note(line: BenchLine, words: Words) -> str:
 
 
 def figure_text(value: float | int, words: Words) -> str:
-    """A count as it is, a ratio with two decimals, a small share with four."""
+    """A count as it is, a ratio with three decimals, a small share with four."""
     if value == round(value):
         return words.count(round(value))
-    return words.number(value, 2 if abs(value) >= 0.1 else 4)
+    return words.number(value, 3 if abs(value) >= 0.1 else 4)
 
 
 def figure_names(words: Words) -> dict[str, str]:

@@ -23,7 +23,7 @@ Resource = Literal["memory", "time"]
 Part = Literal["third", "half", "all"]
 PARTS: tuple[tuple[Part, float], ...] = (("third", 1 / 3), ("half", 1 / 2), ("all", 1.0))
 COLUMN: dict[Resource, int] = {"memory": 1, "time": 2}
-LEAST_SHARE = 0.005
+LEAST_SHARE = 0.01  # what is rarer is left out of the words
 MOST_NAMED, MOST_RANKED = 7, 5
 
 

@@ -22,6 +22,7 @@ from paretune.report.research.workshop import workshop
 from paretune.report.wording import Words
 
 FONT = "Libertinus Serif"  # Typst's own; it has Cyrillic
+WIDE = 480  # pixels: a wider figure takes the whole line, so that its words stay readable
 _NO_TIME = 0  # seconds since 1970: the file says nothing of when it was made
 
 
@@ -86,7 +87,8 @@ class TypstInk:
         file = f"drawn/{block.name}.svg"
         self.drawings[file] = _set_in(drawn(block.spec, self._words, block.name))
         caption = f"{block.title}. {block.caption}".strip()
-        return raw("typst", f"#drawn-figure({quoted(file)}, {quoted(caption)}, {quoted(block.title)})")
+        width = "100%" if block.spec.get("width", 0) > WIDE else "72%"
+        return raw("typst", f"#drawn-figure({quoted(file)}, {quoted(caption)}, {quoted(block.title)}, {width})")
 
     def listing(self, block: Listing) -> str:
         return raw("typst", f"#listing({quoted(block.name)}, {quoted(block.language)}, {quoted(block.text.rstrip())})")
