@@ -235,7 +235,7 @@ def test_every_slot_that_a_chapter_may_have(parts: Parts, kind: str, name: str, 
 def test_slots_of_settings(tmp_path: Path) -> None:
     """Effects as figure and tables, with the interaction that the slot names, and the advice; else "not measured"."""
     facts = gather(StudyFolder(write_generated(tmp_path / "s", Size(methods=40, seeds=2, test_rows=60, steps=3))))
-    parts = Parts({"s": facts}, {facts.study.name: rows_of(facts)}, {}, tmp_path, Words("en"))
+    parts = Parts({"s": facts}, {facts.study.name: []}, {}, tmp_path, Words("en"))
     assert len(parts.filled(Slot("table", "s/effects-targets:layers"))) == 2
     assert len(parts.filled(Slot("table", "s/effects"))) == 1
     (figure,) = parts.filled(Slot("figure", "s/effects-targets:layers"))
