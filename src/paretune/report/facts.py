@@ -138,6 +138,9 @@ class StudyFacts:
     examples: list[ExampleText]
     methods: list[MethodFacts]
     inference: Inference | None = None
+    _fronts: dict[object, dict[str, float]] = field(
+        init=False, repr=False, compare=False, default_factory=dict[object, dict[str, float]]
+    )
 
     @cached_property
     def by_label(self) -> dict[str, MethodFacts]:
@@ -207,8 +210,15 @@ class StudyFacts:
     def on_the_front(self, cost: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
         """P(no other method is at least as good in quality and in cost, and better in one) for each method.
 
-        `cost` maps a method to its cost for each seed. Empty where fewer than two methods have a cost.
+        `cost` maps a method to its cost for each seed. Empty where fewer than two methods have a cost. A front that was
+        computed once is kept: the other language needs it too, and resampling takes long.
         """
+        key = tuple((label, tuple(sorted(by_seed.items()))) for label, by_seed in cost.items())
+        if key not in self._fronts:
+            self._fronts[key] = self._chances(cost)
+        return self._fronts[key]
+
+    def _chances(self, cost: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
         quality = {label: values for label, values in self.example_values.items() if label in cost}
         if len(quality) < 2:
             return {}
