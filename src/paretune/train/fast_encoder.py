@@ -24,6 +24,7 @@ from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision
 from paretune.models.weights import KINDS
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # torch has no public word for them
 UNSEEN = -1e30  # within bf16's range
 
 
@@ -105,7 +106,7 @@ class FastEncoder:
             raise Unsupported("another activation than GELU")
         if _drops(plain):
             raise Unsupported("dropout inside the encoder")
-        if any(one._forward_hooks or one._forward_pre_hooks for one in encoder.modules()):
+        if any(vars(one)[hooks] for one in encoder.modules() for hooks in HOOKS):
             raise Unsupported("something that is hooked into a module's call")
         self._embeddings = cast(nn.Module, plain.embeddings)
         self._heads = int(getattr(config, "num_attention_heads", 0) or config.n_heads)
