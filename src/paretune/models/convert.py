@@ -1,7 +1,8 @@
 """An asset's own file format → config.json, model.safetensors and tokenizer.json, once.
 
-Here: the `E5S1` file of multilingual-e5-small (https://huggingface.co/intfloat/multilingual-e5-small) in 4-bit blocks.
-Not here: when to convert and where to (`loading.py`). Little-endian throughout; the weights become the fp32 values of
+Here: the `E5S1` file of multilingual-e5-small (https://huggingface.co/intfloat/multilingual-e5-small) in 4-bit blocks,
+and the GGUF file of SmolLM2 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md), which `transformers` reads.
+Not here: when to convert and where to (`sources.py`). Little-endian throughout; the weights become the fp32 values of
 the 4-bit file, which are not the published ones.
 
     convert_e5(read_member(find("e5-small"), "weights"), Path("e5-small"))
@@ -11,11 +12,14 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import struct
+import tempfile
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +30,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from paretune.core.errors import AssetError, said
 
-# Raised when what `convert_e5` writes changes, so that a folder made before is made anew.
+# Raised when what a conversion writes changes, so that a folder made before is made anew.
 E5_FORMAT = "e5s1-1"
+GGUF_FORMAT = "gguf-1"
 
 _BLOCK = np.dtype([("scale", "<f2"), ("pairs", "u1", (16,))])
 _NAMES = {
@@ -206,10 +211,7 @@ def convert_e5(content: bytes, folder: Path) -> None:
         else:  # [out, in]; only the second feed-forward map has another input than the hidden size
             wide = name.endswith(".output.dense.weight") and "attention" not in name
             tensors[name] = weights.reshape(-1, sizes.feed_forward if wide else sizes.hidden)
-    try:
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    except SafetensorError as error:  # it hides the system's own error in its text
-        raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
+    _save(tensors, folder)
     (folder / "tokenizer.json").write_text(e5_tokenizer(file).to_str(), encoding="utf-8")
     config = {
         "architectures": ["BertModel"],
@@ -237,4 +239,59 @@ def convert_e5(content: bytes, folder: Path) -> None:
         "mask_token": "<mask>",
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2))
+    (folder / "tokenizer_config.json").write_text(json.dumps(about, indent=2))
+
+
+def _save(tensors: dict[str, np.ndarray], folder: Path) -> None:
+    try:
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:  # it hides the system's own error in its text
+        raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
+
+
+def convert_gguf(content: bytes, folder: Path) -> None:
+    """Write config.json, model.safetensors (fp32), tokenizer.json and tokenizer_config.json into an existing folder.
+
+    For a decoder that `transformers` knows by its GGUF file; SmolLM2-135M takes about 25 s, 1.3 GB of memory and
+    0.54 GB on the disk, once. Tied embeddings are written once. Its pieces are those of the published tokenizer, which
+    splits digits first, on 3,000 lines of Reuters and 20 Newsgroups.
+
+    Raises:
+        AssetError: not a GGUF file, or not one that `transformers` can read.
+        OSError: the disk is full or the folder cannot be written.
+    """
+    if not content.startswith(b"GGUF"):
+        raise AssetError(said(f"model file {content[:4]!r}", "a GGUF file"))
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+        (Path(place) / "model.gguf").write_bytes(content)
+        try:
+            with open(os.devnull, "w") as sink, redirect_stderr(sink):  # the reader's own bar knows no switch
+                model = AutoModelForCausalLM.from_pretrained(place, gguf_file="model.gguf", local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(place, gguf_file="model.gguf", local_files_only=True)
+        except (ValueError, KeyError, IndexError, struct.error) as error:
+            given = f"GGUF file cannot be read ({type(error).__name__}: {error})"
+            raise AssetError(said(given, "a whole one of a decoder that transformers knows")) from error
+        finally:
+            if bars:
+                logging.enable_progress_bar()
+    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set[str]()
+    _save({name: one.float().numpy() for name, one in model.state_dict().items() if name not in tied}, folder)
+    config = model.config.to_diff_dict()
+    config.pop("quantization_config", None)  # the weights are plain now
+    config.pop("_model_name_or_path", None)
+    config["rms_norm_eps"] = float(f"{config['rms_norm_eps']:.6g}")  # 1e-5 again, not its nearest 32-bit number
+    config["architectures"] = [type(model).__name__]
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    (folder / "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str(), encoding="utf-8")
+    about = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config["max_position_embeddings"],
+        "chat_template": tokenizer.chat_template,
+        **tokenizer.special_tokens_map,
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(about, indent=2))

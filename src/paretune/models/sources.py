@@ -24,12 +24,15 @@ from paretune.assets.catalogue import Asset, find
 from paretune.assets.fetch import home, locked, offline, read_member, scratch, storage
 from paretune.core.config import Settings
 from paretune.core.errors import AssetError, ConfigError, UnknownNameError, said
-from paretune.models.convert import E5_FORMAT, convert_e5
+from paretune.models.convert import E5_FORMAT, GGUF_FORMAT, convert_e5, convert_gguf
 
 _FORMS = "asset:NAME, path:FOLDER or hub:OWNER/NAME[@REVISION]"
 _DIGESTED = ("*.safetensors", "*.bin", "*.json", "*.model", "vocab.txt")
 # Raised when what a conversion writes changes, so that an older folder is made anew.
-_CONVERTERS: dict[str, tuple[str, Callable[[bytes, Path], None]]] = {"e5-small": (E5_FORMAT, convert_e5)}
+_CONVERTERS: dict[str, tuple[str, Callable[[bytes, Path], None]]] = {
+    "e5-small": (E5_FORMAT, convert_e5),
+    "smollm2-135m": (GGUF_FORMAT, convert_gguf),
+}
 
 
 class ModelSpec(Settings):
