@@ -139,7 +139,30 @@ def test_what_changes_a_modules_call_keeps_the_plain_path(tiny_model: Path) -> N
 
 
 def test_what_it_does_not_know_is_said(tiny_model: Path) -> None:
-    """Dropout inside low-rank updates keeps the plain path."""
-    model = _model(f"path:{tiny_model}", "lora", {"rank": 2, "dropout": 0.1})
+    """Dropout inside the blocks keeps the plain path."""
+    model = _model(f"path:{tiny_model}", "full", {})
+    dropout = next(one for one in model.encoder.modules() if isinstance(one, torch.nn.Dropout))
+    dropout.p = 0.1
+    model.train()
     with pytest.raises(Unsupported, match="dropout"):
         FastEncoder(model.encoder, torch.float32)
+    model.eval()
+    FastEncoder(model.encoder, torch.float32)
+
+
+def test_dropout_of_updates_is_drawn_while_training_only(tiny_model: Path) -> None:
+    """The same seed gives the same answer, another one another; outside of training nothing is dropped."""
+    model = _model(f"path:{tiny_model}", "lora", {"rank": 2, "dropout": 0.5})
+    ids, mask = _inputs(padded=True)
+
+    def hidden(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return FastEncoder(model.encoder, torch.float32).hidden(ids, mask).detach()
+
+    model.train()
+    assert torch.equal(hidden(0), hidden(0))
+    assert not torch.equal(hidden(0), hidden(1))
+    model.eval()
+    plain = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state.detach()
+    real = mask.bool()
+    torch.testing.assert_close(hidden(0)[real], plain[real], atol=1e-5, rtol=1e-5)

@@ -29,7 +29,7 @@ def _outputs(model: EncoderClassifier, encoded: Encoded, precision: Precision) -
     features: list[torch.Tensor] = []
     logits: list[torch.Tensor] = []
     order: list[int] = []
-    with torch.inference_mode(), fast_path(model, precision):
+    with torch.inference_mode(), fast_path(model, precision, fixed=True):
         for index_b in length_batches(encoded.lengths_n, EVALUATION_BATCH):
             with autocast(precision):
                 features_bh = model.pooled(*encoded.padded(index_b.tolist()))
