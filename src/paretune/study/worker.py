@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from paretune.core.errors import ParetuneError, RunError, StorageError
 from paretune.core.events import PhaseEnded, PhaseStarted
@@ -39,6 +40,7 @@ from paretune.study.desk import Desk, built, encoded_splits, keep, prediction_ro
 from paretune.study.guard import cap_memory, die_with_parent, is_out_of_memory
 from paretune.tasks.task import TASKS
 from paretune.train.evaluate import Witness, predict
+from paretune.train.fast_encoder import fast_path
 from paretune.train.loop import train
 
 
@@ -139,10 +141,12 @@ def _score_adaptation(desk: Desk, method: Adaptation, first: Desk | None, probe_
         tokenizer = load_tokenizer(desk.model_spec.source)
         prefix, longest = desk.model_spec.text_prefix, desk.train_spec.max_tokens
         desk.emit(PhaseStarted("latency"))
-        latency = probe(
-            lambda texts: predict(model, desk.task, encode(tokenizer, texts, longest, prefix), precision),
-            desk.data.splits["test"].texts,
-        )
+        model.eval()
+        with torch.inference_mode(), fast_path(model, precision, fixed=True):
+            latency = probe(
+                lambda texts: predict(model, desk.task, encode(tokenizer, texts, longest, prefix), precision),
+                desk.data.splits["test"].texts,
+            )
         desk.emit(PhaseEnded("latency"))
     if first is not None:
         earlier.write_forgetting(first, method, model)
