@@ -14,3 +14,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from paretune.models.tiny import write_tiny_bert
 
     return write_tiny_bert(tmp_path_factory.mktemp("tiny-model"), vocabulary=VOCABULARY)
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy decoder repository with tied embeddings, whose tokenizer knows the toy texts' words."""
+    from paretune.models.tiny import write_tiny_llama
+
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny-decoder"), vocabulary=VOCABULARY)

@@ -20,6 +20,7 @@ from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.sources import ModelSpec, settled
 from paretune.models.surgery import trainable
 from paretune.repro.seeding import torch_generator
 from paretune.tasks.classification import Classification
@@ -39,9 +40,14 @@ def make_adaptation(kind: str, settings: dict[str, Any]) -> Adaptation:
     return method
 
 
+def bare(source: str) -> EncoderClassifier:
+    """A fresh toy model, pooled as its kind is."""
+    return EncoderClassifier(load_encoder(source), len(CLASSES), settled(ModelSpec(source=source)).pooling)
+
+
 def attached(method: Adaptation, source: str, seed: int = 0) -> EncoderClassifier:
     """A fresh toy model with the method attached, as a worker builds it."""
-    model = EncoderClassifier(load_encoder(source), len(CLASSES))
+    model = bare(source)
     method.attach(model, torch_generator(seed, "init"))
     return model
 
@@ -169,7 +175,7 @@ class AdaptationContract:
         model = attached(method, source)
         train_toy(model, method, encoded)
         wanted = predict_logits(model, encoded, "fp32")
-        fresh = EncoderClassifier(load_encoder(source), len(CLASSES))
+        fresh = bare(source)
         fresh.head.load_state_dict(model.head.state_dict())
         parameters = dict(fresh.encoder.named_parameters())
         with torch.no_grad():

@@ -64,9 +64,47 @@ class TestFull(AdaptationContract):
         return True
 
 
+class DecoderContract(AdaptationContract):
+    """The same of a decoder, whose last token stands for the text."""
+
+    @pytest.fixture
+    def source(self, tiny_decoder: Path) -> str:
+        return f"path:{tiny_decoder}"
+
+
+class TestHeadOfDecoder(DecoderContract):
+    kind = "head"
+
+    def expected(self, name: str) -> bool:
+        return False
+
+
+class TestLastLayersOfDecoder(DecoderContract):
+    kind = "last_layers"
+    settings: ClassVar[dict[str, Any]] = {"layers": 1}
+
+    def expected(self, name: str) -> bool:
+        return name.startswith("layers.1.")
+
+
+class TestLoraOfDecoder(DecoderContract):
+    kind = "lora"
+    settings: ClassVar[dict[str, Any]] = {"rank": 4}
+
+    def expected(self, name: str) -> bool:
+        return ".lora_A." in name or ".lora_B." in name
+
+
+class TestFullOfDecoder(DecoderContract):
+    kind = "full"
+
+    def expected(self, name: str) -> bool:
+        return True
+
+
 def test_every_adaptation_of_the_table_is_under_the_contract() -> None:
     """A method that is added to the table without a row above fails here."""
-    rows = {row.kind for row in AdaptationContract.__subclasses__()}
+    rows = {row.kind for row in AdaptationContract.__subclasses__() if row is not DecoderContract}
     assert rows == {kind for kind in METHODS if METHODS.load(kind).family == "adaptation"}
 
 
@@ -88,6 +126,29 @@ def test_last_layers_refuses_more_layers_than_there_are(tiny_model: Path) -> Non
     """The message says how many the model has, and nothing was frozen by then."""
     with pytest.raises(ConfigError, match="at most 2"):
         attached(make_adaptation("last_layers", {"layers": 3}), f"path:{tiny_model}")
+
+
+def test_bitfit_refuses_a_model_without_biases(tiny_decoder: Path) -> None:
+    """The type of the model and what to do are in one line."""
+    with pytest.raises(ConfigError, match=r"bitfit.*'llama'.*no biases.*use another method"):
+        attached(make_adaptation("bitfit", {}), f"path:{tiny_decoder}")
+
+
+@pytest.mark.parametrize(
+    ("part", "maps"),
+    [
+        ("query_value", {"q_proj", "v_proj"}),
+        ("attention", {"q_proj", "k_proj", "v_proj", "o_proj"}),
+        ("mlp", {"gate_proj", "up_proj", "down_proj"}),
+        ("all_linear", {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}),
+    ],
+)
+def test_lora_adapts_a_part_of_a_decoder(tiny_decoder: Path, part: str, maps: set[str]) -> None:
+    """By the decoder's own names, in the last block alone where that is asked."""
+    model = attached(make_adaptation("lora", {"targets": part, "layers": 1}), f"path:{tiny_decoder}")
+    names = [name.split(".lora_")[0] for name in trainable(model) if ".lora_" in name]
+    assert {name.rsplit(".", 1)[-1] for name in names} == maps
+    assert all(".layers.1." in name for name in names)
 
 
 def test_lora_starts_where_its_base_stands(tiny_model: Path) -> None:

@@ -34,7 +34,7 @@ class Encoded:
     def padded(self, index_b: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Input ids and mask of some rows, both (b, t), padded on the right to the longest of them."""
         rows = [self.ids[index] for index in index_b]
-        width = max(len(row) for row in rows)
+        width = max(1, *(len(row) for row in rows))  # a decoder's tokenizer makes no token of an empty text
         input_ids_bt = torch.full((len(rows), width), self.pad_id, dtype=torch.long)
         mask_bt = torch.zeros((len(rows), width), dtype=torch.long)
         for place, row in enumerate(rows):

@@ -31,7 +31,7 @@ from paretune.export.plain import LABELS_FILE, check_merged, check_peft, write_m
 from paretune.export.snippets import To
 from paretune.export.targets import FORMS
 from paretune.export.trained import check_exportable, study_folder_of
-from paretune.models.sources import ModelSpec
+from paretune.models.sources import DECODERS, ModelSpec, model_type
 from paretune.records.bundle import Check
 from paretune.records.store import RunFolder, StudyFolder
 from paretune.report.facts import gather
@@ -165,6 +165,10 @@ def _move(part: Path, out: Path) -> None:
 
 
 def _bundle(order: Order, out: Path) -> Exported:
+    source = validated(order.run.spec().model, ModelSpec, "model").source
+    if model_type(source) in DECODERS:
+        given = f"--to bundle of run {order.run.id}, whose model {source} is a decoder"
+        raise ConfigError(said(given, "an encoder: the service runs no other", do="use --to peft or --to merged"))
     order.say("taking the adapter out of its run")
     words = in_fresh_process(extract, order.run.path, order.part)
     order.say("certifying in a clean process: moved, matters, reloads, head present, merge parity, goldens")

@@ -131,11 +131,19 @@ def _checked(setting: Setting, folder: Path, model: torch.nn.Module, library: st
     input_ids_bt, mask_bt = rows.padded(range(len(rows)))
     with torch.inference_mode():
         hidden_bth = model(input_ids=input_ids_bt, attention_mask=mask_bt).last_hidden_state
-        weight_bt1 = mask_bt.unsqueeze(-1)
-        mean_bh = (hidden_bth * weight_bt1).sum(1) / weight_bt1.sum(1)
-        features_bh = hidden_bth[:, 0] if setting.model_spec.pooling == "cls" else mean_bh
+        features_bh = _features(hidden_bth, mask_bt, setting.model_spec.pooling)
         gap = float((features_bh @ weight_ch.T + bias_c - own_nc).abs().max())
     if not gap <= PARITY_TOLERANCE:
         given = f"logits by plain {library} differ by {gap:.3g} from those of run {setting.run.id}"
         raise BundleError(said(given, f"at most {PARITY_TOLERANCE:g}"))
     return gap
+
+
+def _features(hidden_bth: torch.Tensor, mask_bt: torch.Tensor, pooling: str) -> torch.Tensor:
+    """As the code of the README pools."""
+    if pooling == "cls":
+        return hidden_bth[:, 0]
+    if pooling == "last":
+        return hidden_bth[torch.arange(len(mask_bt)), mask_bt.sum(1) - 1]
+    weight_bt1 = mask_bt.unsqueeze(-1)
+    return (hidden_bth * weight_bt1).sum(1) / weight_bt1.sum(1)

@@ -67,6 +67,7 @@ _POOLING = {
         "features = (hidden * mask).sum(1) / mask.sum(1)",
     ],
     "cls": ["features = hidden[:, 0]"],
+    "last": ['features = hidden[range(len(hidden)), batch["attention_mask"].sum(1) - 1]'],
 }
 _BUNDLE = """\
 from pathlib import Path

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import torch
 
+from paretune.core.errors import ConfigError, said
 from paretune.methods.method import Adaptation
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.surgery import biases, freeze
@@ -25,7 +26,16 @@ class BitFit(Adaptation):
     default_learning_rate: ClassVar[float] = 1e-3
 
     def attach(self, model: EncoderClassifier, generator: torch.Generator) -> None:
+        """Freeze all but the biases.
+
+        Raises:
+            ConfigError: the model has none, as decoders of the llama type.
+        """
+        found = biases(model.encoder)
+        if not found:
+            given = f"bitfit on a model of type {model.encoder.config.model_type!r}, which has no biases"
+            raise ConfigError(said(given, "a model with biases, such as a BERT", do="use another method"))
         freeze(model.encoder)
-        for bias in biases(model.encoder).values():
+        for bias in found.values():
             bias.requires_grad_(True)
         model.new_head(generator)

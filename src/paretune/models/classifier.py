@@ -1,7 +1,8 @@
 """An encoder, a pooling and one linear head: text → one score per class.
 
 Not here: what is trained of it (`methods/`), nor the loss (`tasks/`). Mean pooling as in Reimers & Gurevych 2019
-(https://aclanthology.org/D19-1410). Axes: b examples, t positions, h hidden, c classes.
+(https://aclanthology.org/D19-1410); a decoder's last token is the only one that has seen the whole text, and stands for
+it as in Radford et al. 2018. Axes: b examples, t positions, h hidden, c classes.
 
     logits_bc = EncoderClassifier(encoder, classes=8, pooling="mean")(input_ids_bt, mask_bt)
 """
@@ -19,7 +20,7 @@ from paretune.core.errors import ConfigError, said
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-POOLINGS = ("mean", "cls")
+POOLINGS = ("mean", "cls", "last")
 
 
 def _zeros(hidden: int, classes: int) -> nn.Linear:
@@ -52,15 +53,21 @@ class EncoderClassifier(nn.Module):
         nn.init.normal_(self.head.weight, std=0.02, generator=generator)
         nn.init.zeros_(self.head.bias)
 
-    def pooled(self, input_ids_bt: Tensor, mask_bt: Tensor) -> Tensor:
-        """Features [b, h] in fp32, padding left out."""
+    def hidden(self, input_ids_bt: Tensor, mask_bt: Tensor) -> Tensor:
+        """Last hidden states [b, t, h]; those of padding mean nothing."""
         if self.path is not None:
-            hidden_bth = self.path(input_ids_bt, mask_bt)
-        else:
-            hidden_bth = self.encoder(input_ids=input_ids_bt, attention_mask=mask_bt).last_hidden_state
+            return self.path(input_ids_bt, mask_bt)
+        return self.encoder(input_ids=input_ids_bt, attention_mask=mask_bt).last_hidden_state
+
+    def pooled(self, input_ids_bt: Tensor, mask_bt: Tensor) -> Tensor:
+        """Features [b, h] in fp32, padding (which stands on the right) left out."""
+        hidden_bth = self.hidden(input_ids_bt, mask_bt)
         with torch.autocast(hidden_bth.device.type, enabled=False):
             if self.pooling == "cls":
                 return hidden_bth[:, 0].float()
+            if self.pooling == "last":
+                rows_b = torch.arange(len(mask_bt), device=mask_bt.device)
+                return hidden_bth[rows_b, (mask_bt.sum(1) - 1).clamp(min=0)].float()
             weight_bt1 = mask_bt.to(torch.float32).unsqueeze(-1)
             return (hidden_bth.float() * weight_bt1).sum(1) / weight_bt1.sum(1).clamp(min=1.0)
 

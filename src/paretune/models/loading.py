@@ -31,7 +31,8 @@ _NO_POOLER = ("bert", "roberta", "xlm-roberta")
 def load_encoder(source: str, base: Path | None = None) -> PreTrainedModel:
     """The encoder in fp32, in eval mode, without pooling layer, with all dropout off and attention written out.
 
-    Dropout is off by default because PyTorch's on a CPU costs more than the rest of the step.
+    Of a decoder the part without the map back to its vocabulary. Dropout is off by default because PyTorch's on a CPU
+    costs more than the rest of the step.
 
     Raises:
         as `model_folder`, and AssetError when weights do not fit the config.
@@ -40,6 +41,7 @@ def load_encoder(source: str, base: Path | None = None) -> PreTrainedModel:
     with _quiet_loading(), readable(source):
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         _without_dropout(config)
+        config.use_cache = False  # of keys and values, which only generation reads
         more = {"add_pooling_layer": False} if config.model_type in _NO_POOLER else {}
         model, found = AutoModel.from_pretrained(
             folder,
@@ -82,10 +84,10 @@ def _without_dropout(config: PreTrainedConfig) -> None:
 
 
 def load_tokenizer(source: str, base: Path | None = None) -> PreTrainedTokenizerFast:
-    """The tokenizer, with no truncation or padding of its own.
+    """The tokenizer, with no truncation or padding of its own; one without a padding token pads with its end token.
 
     Raises:
-        as `model_folder`.
+        as `model_folder`, and AssetError where it has neither.
     """
     folder = model_folder(source, base)
     with readable(source):
@@ -93,4 +95,8 @@ def load_tokenizer(source: str, base: Path | None = None) -> PreTrainedTokenizer
     assert isinstance(tokenizer, PreTrainedTokenizerFast), "model_folder made sure of tokenizer.json"
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise AssetError(said(f"{source}: its tokenizer names no token for padding", "pad_token or eos_token"))
+        tokenizer.pad_token = tokenizer.eos_token  # masked, so it does not matter which
     return tokenizer

@@ -27,6 +27,7 @@ from paretune.core.errors import AssetError, ConfigError, UnknownNameError, said
 from paretune.models.convert import E5_FORMAT, GGUF_FORMAT, convert_e5, convert_gguf
 
 _FORMS = "asset:NAME, path:FOLDER or hub:OWNER/NAME[@REVISION]"
+DECODERS = ("llama",)  # types of model whose tokens see none that follow
 _DIGESTED = ("*.safetensors", "*.bin", "*.json", "*.model", "vocab.txt")
 # Raised when what a conversion writes changes, so that an older folder is made anew.
 _CONVERTERS: dict[str, tuple[str, Callable[[bytes, Path], None]]] = {
@@ -36,10 +37,13 @@ _CONVERTERS: dict[str, tuple[str, Callable[[bytes, Path], None]]] = {
 
 
 class ModelSpec(Settings):
-    """The [model] table of a study: where the encoder comes from, how it is pooled, and what precedes each text."""
+    """The [model] table of a study: where the model comes from, how it is pooled, and what precedes each text.
+
+    A decoder is pooled by its last token where the table does not say (`settled`).
+    """
 
     source: str
-    pooling: Literal["mean", "cls"] = "mean"
+    pooling: Literal["mean", "cls", "last"] = "mean"
     text_prefix: str = ""
 
     @field_validator("source")
@@ -126,6 +130,34 @@ def _made(folder: Path, stamp: str) -> bool:
         return made["of"] == stamp and all((folder / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, KeyError):  # not there, torn, or of another form: make it anew
         return False
+
+
+def model_type(source: str, base: Path | None = None) -> str:
+    """The type that config.json names, such as "bert"; empty where it names none.
+
+    Raises:
+        as `model_folder`.
+    """
+    folder = model_folder(source, base)
+    with readable(source):
+        return str(json.loads((folder / "config.json").read_bytes()).get("model_type", ""))
+
+
+def settled(spec: ModelSpec) -> ModelSpec:
+    """The table with the pooling that its model takes where it does not say: a decoder's last token.
+
+    Raises:
+        ConfigError: the first token of a decoder, which has seen no other.
+        as `model_folder`.
+    """
+    if model_type(spec.source) not in DECODERS:
+        return spec
+    if "pooling" not in spec.model_fields_set:
+        return spec.model_copy(update={"pooling": "last"})
+    if spec.pooling == "cls":
+        given = f'model.pooling = "cls" of {spec.source}, a decoder, whose first token sees no other'
+        raise ConfigError(said(given, '"last" or "mean"', do="leave it out"))
+    return spec
 
 
 def _hub_folder(name: str, revision: str | None) -> Path:

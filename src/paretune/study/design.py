@@ -9,7 +9,7 @@ default learning rate, tried with the first seed, judged on validation data alon
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from paretune.core.errors import ConfigError, said
 from paretune.core.units import parse_bytes, parse_seconds
 from paretune.data.sources import DataSpec
 from paretune.methods.method import METHODS, Adaptation, Baseline
-from paretune.models.sources import ModelSpec
+from paretune.models.sources import ModelSpec, settled
 from paretune.records.schema import (
     NEWEST_VERSION,
     SCHEMA_VERSION,
@@ -203,6 +203,16 @@ def read_study_file(path: Path, base: Path | None = None) -> Study:
     study = Study(file, path.read_text(encoding="utf-8-sig"), base or path.resolve().parent, methods)
     _check_earlier(study, path)
     return study
+
+
+def with_settled_model(study: Study) -> Study:
+    """The study with what its model decides where the file does not say; the model's files are read, or had first.
+
+    Raises:
+        ConfigError: a setting that does not go with the model.
+        as `model_folder`.
+    """
+    return replace(study, file=study.file.model_copy(update={"model": settled(study.file.model)}))
 
 
 def _check_earlier(study: Study, path: Path) -> None:

@@ -36,7 +36,7 @@ search = [0.333, 1.0, 3.0]       # learning rates tried for every method, as fac
 
 [model]
 source = {model}     # asset:minilm-l6 (English), asset:e5-small (multilingual), path:FOLDER, hub:OWNER/NAME
-pooling = "mean"                 # mean of the tokens, or cls
+pooling = "mean"                 # mean of the tokens, cls, or last (a decoder's)
 text_prefix = {prefix}
 
 [data]

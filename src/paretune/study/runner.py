@@ -31,7 +31,7 @@ from paretune.models.sources import model_digest, model_notes
 from paretune.records.schema import NEWEST_VERSION, SCHEMA_VERSION, EarlierRecord, ExampleText, Stage, StudyRecord
 from paretune.records.store import RunFolder, StudyFolder, write_atomically
 from paretune.repro.provenance import machine
-from paretune.study.design import Study
+from paretune.study.design import Study, with_settled_model
 from paretune.study.plan import Digests, Job, Plan, look, losing_trials
 from paretune.study.worker import work
 
@@ -282,6 +282,7 @@ def run_study(study: Study, runs_root: Path, progress: Progress, command: str) -
     try:
         progress.note(f"model {study.file.model.source}")
         digest = model_digest(study.file.model.source)
+        study = with_settled_model(study)
         with locked(folder.data):  # two runners that start together would write the same files
             digests, record = describe(study, folder, digest, command, progress)
             folder.write_study(record)
