@@ -22,51 +22,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from peft import LoraConfig, get_peft_model
+from peer_model import Lora, build
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, Trainer, TrainingArguments, set_seed
+from transformers import AutoTokenizer, Trainer, TrainingArguments, set_seed
 
 from paretune.models.sources import model_folder
 from paretune.records.store import StudyFolder
 from paretune.report.facts import ScoredRun, gather
 from paretune.stats.intervals import crossed_interval
 
-METHODS = {"lora": "lora", "full": "full"}  # kind in paretune → what to build here
-
-
-class MeanPooled(nn.Module):
-    """An encoder, the mean of its tokens, a linear head, and the loss that the Trainer asks for."""
-
-    def __init__(self, encoder: nn.Module, hidden: int, classes: int) -> None:
-        super().__init__()
-        self.encoder, self.head = encoder, nn.Linear(hidden, classes)
-        nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor | None = None
-    ) -> dict[str, torch.Tensor]:
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
-        weight = attention_mask.unsqueeze(-1).float()
-        logits = self.head((hidden * weight).sum(1) / weight.sum(1))
-        out = {"logits": logits}
-        if labels is not None:
-            out["loss"] = nn.functional.cross_entropy(logits, labels)
-        return out
-
-
-def build(source: str, kind: str, settings: dict, classes: int) -> nn.Module:
-    """A fresh model; random parts come from the global generator, as in any Trainer script."""
-    folder = model_folder(source)
-    config = AutoConfig.from_pretrained(folder)
-    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
-    encoder = AutoModel.from_pretrained(folder, config=config, add_pooling_layer=False, dtype=torch.float32)
-    if kind == "lora":
-        rank = settings["rank"]
-        targets = ["query", "key", "value", "dense"]
-        lora = LoraConfig(r=rank, lora_alpha=settings["alpha"] or 2 * rank, lora_dropout=0.0, target_modules=targets)
-        encoder = get_peft_model(encoder, lora)
-    return MeanPooled(encoder, config.hidden_size, classes)
+METHODS = ("lora", "full")  # kinds that `peer_model.py` can build
 
 
 def parameter_groups(model: nn.Module, learning_rate: float, train_spec: dict) -> list[dict]:
@@ -102,7 +67,9 @@ def train_one(data: pd.DataFrame, labels: list[str], spec: dict, out: Path) -> N
         ]
 
     train_rows, test_rows = rows("train"), rows("test")
-    model = build(source, spec["kind"], spec["settings"], len(labels))
+    settings = spec["settings"]
+    lora = Lora(settings["rank"], settings["alpha"] or 2 * settings["rank"]) if spec["kind"] == "lora" else None
+    model = build(source, lora, len(labels))
     steps = -(-len(train_rows) // train_spec["batch_size"]) * train_spec["epochs"]
     arguments = TrainingArguments(
         output_dir=str(out.with_suffix(".work")),
