@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from paretune import cli_looking, cli_serving
+from paretune import cli_bench, cli_looking, cli_serving
 from paretune.cli_options import JsonFlag, LangOption, language, say_json
 from paretune.core.errors import ParetuneError, StorageError, UsageError, said
 
@@ -263,13 +263,14 @@ bench = typer.Typer()
 
 @bench.callback(invoke_without_command=True)
 def benches(context: typer.Context) -> None:
-    """Measure what this machine makes of the service or the dashboard."""
+    """Measure what this machine makes of training, the service or the dashboard."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
 
 cli_looking.add_to(app, bench)
 cli_serving.add_to(app, bench)
+cli_bench.add_to(bench)
 app.add_typer(bench, name="bench")
 
 
