@@ -60,6 +60,19 @@ def load_encoder(source: str, base: Path | None = None) -> PreTrainedModel:
     return model.eval()
 
 
+def load_outline(source: str, base: Path | None = None) -> PreTrainedModel:
+    """The encoder's parts and shapes on the device "meta", without any weights: enough to count.
+
+    Raises:
+        as `model_folder`.
+    """
+    folder = model_folder(source, base)
+    with _quiet_loading(), readable(source), torch.device("meta"):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        more = {"add_pooling_layer": False} if config.model_type in _NO_POOLER else {}
+        return AutoModel.from_config(config, attn_implementation="eager", dtype=torch.float32, **more)
+
+
 @contextmanager
 def _quiet_loading() -> Generator[None]:
     """Hold back the report of unused weights (a pooler is always unused here) and the bar of a one-second load.
