@@ -1,0 +1,260 @@
+"""What a training must hold, predicted before anything runs: parameters, bytes by part, bytes of what is saved.
+
+Numbers are counted on the adapted model itself, on any device ("meta" too, where nothing is loaded), so that no method
+is named here and a new one is right at once. What backward keeps of a block and what the allocator adds to it is
+calibrated (`calibration.py`); `block_bytes` is what the formula says of it. Sources: Korthikanti et al. 2022
+(https://arxiv.org/abs/2205.05198) for activations, Loshchilov & Hutter 2019 (https://arxiv.org/abs/1711.05101) for
+AdamW's two moments. Not here: arithmetic (`flops.py`), what was really used (`meter.py`).
+
+    found = census(model); parts = memory_parts(found, Work(rows=16, width=128, active_words=2000), "bf16", constants)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal, cast
+
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedModel
+
+from paretune.measure.flops import Arithmetic, arithmetic
+from paretune.models.classifier import EncoderClassifier
+from paretune.models.surgery import layers, trainable
+
+Format = Literal["bf16", "fp32"]
+NUMBER_BYTES: dict[Format, int] = {"bf16": 2, "fp32": 4}
+FP32, MOMENTS = 4, 2
+FAULT_BYTES = 64 * 2**10  # so much of a mapped file becomes resident around each touched page
+
+
+@dataclass(frozen=True)
+class Census:
+    """Numbers of parameters of an adapted model, and the sizes that decide what a pass holds.
+
+    `words` and `word_width` are rows and columns of the table of words, `words_learn` whether it is trained.
+    `inserted`: what the method added to the base model. `copied`: matrices and biases of the blocks, which our own pass
+    converts to the format in which it multiplies. `saved_bytes` is the file that holds what was trained.
+    """
+
+    trainable: int
+    total: int
+    inserted: int
+    words: int
+    word_width: int
+    words_learn: bool
+    copied: int
+    hidden: int
+    feed_forward: int
+    heads: int
+    classes: int
+    saved_bytes: int
+    arithmetic: Arithmetic
+
+    @property
+    def encoder_learns(self) -> bool:
+        """Whether a gradient goes into the encoder at all."""
+        return self.arithmetic.passed_blocks > 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """The largest that is computed at once, and what a whole training touches.
+
+    `rows` × `width` positions are one pass (a micro-batch, padded); `active_words` rows of the table of words occur in
+    the training texts; `widths` different widths occur among the batches.
+    """
+
+    rows: int
+    width: int
+    active_words: int
+    widths: int = 1
+
+    @property
+    def positions(self) -> int:
+        return self.rows * self.width
+
+    @property
+    def pairs(self) -> int:
+        """Positions of attention's scores of one head."""
+        return self.rows * self.width**2
+
+
+@dataclass(frozen=True)
+class BlockBytes:
+    """What backward keeps of one block: bytes a position and bytes a pair of positions (all heads together)."""
+
+    position: float
+    pair: float
+
+    def of(self, work: Work) -> float:
+        return self.position * work.positions + self.pair * work.pairs
+
+
+@dataclass(frozen=True)
+class MemoryConstants:
+    """What only a measurement can tell of a machine, a model and a number format.
+
+    `started_bytes`: the process with imports and tokenizer, model not yet touched. `kept`: bytes taken for each byte
+    that the formula keeps for backward (the allocator's slack). `working`: how many blocks' worth the work on one block
+    takes beside that; `evaluation`: the same without gradients. `fixed_bytes`: whatever else. `width_bytes`: what the
+    library of matrix products remembers for each new width, by what is computed.
+    """
+
+    started_bytes: float
+    block: BlockBytes
+    kept: float
+    working: float
+    evaluation: float
+    fixed_bytes: float
+    width_bytes: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class MemoryParts:
+    """Bytes at the moment of a run's peak, part by part; they add up to `total`.
+
+    `weights`: the base model as far as it is touched, what the method inserted, and copies in the format of products.
+    `shared`: gradients that lie where backward has already given activations back (negative). `evaluation`: by how much
+    evaluation needs more than a training step.
+    """
+
+    process: float
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    logits: float
+    kernels: float
+    shared: float
+    evaluation: float
+
+    @property
+    def total(self) -> float:
+        return sum(asdict(self).values())
+
+
+def census(model: EncoderClassifier) -> Census:
+    """Count an adapted model as it is now.
+
+    Raises:
+        UnknownNameError: a type of model whose blocks are not known.
+    """
+    encoder = model.encoder
+    plain = cast(PreTrainedModel, encoder.base_model.model if isinstance(encoder, PeftModel) else encoder)
+    words = cast(nn.Embedding, plain.get_input_embeddings())
+    moving = trainable(model)
+    sizes = {name: one.numel() for name, one in model.named_parameters()}
+    inserted = sum(size for name, size in sizes.items() if "lora_" in name or name.startswith("head."))
+    feed_forward = max((one.out_features for one in _linear(plain)), default=0)
+    return Census(
+        trainable=sum(one.numel() for one in moving.values()),
+        total=sum(sizes.values()),
+        inserted=inserted,
+        words=words.num_embeddings,
+        word_width=words.embedding_dim,
+        words_learn=words.weight.requires_grad,
+        copied=sum(one.numel() for one in _converted(plain)),
+        hidden=int(plain.config.hidden_size),
+        feed_forward=feed_forward,
+        heads=int(plain.config.num_attention_heads),
+        classes=model.head.out_features,
+        saved_bytes=safetensors_bytes({name: tuple(one.shape) for name, one in moving.items()}),
+        arithmetic=arithmetic(model.encoder),
+    )
+
+
+def _linear(plain: PreTrainedModel) -> list[nn.Linear]:
+    return [one for one in layers(plain).modules() if isinstance(one, nn.Linear)]
+
+
+def _converted(plain: PreTrainedModel) -> list[nn.Parameter]:
+    """Weights and biases of the base model's linear maps inside the blocks."""
+    return [
+        parameter
+        for name, module in layers(plain).named_modules()
+        if isinstance(module, nn.Linear) and "lora_" not in name
+        for parameter in module.parameters()
+    ]
+
+
+def safetensors_bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Bytes of a safetensors file of fp32 tensors: 8, a header of JSON that is padded to 8, and the numbers.
+
+    Source: https://github.com/huggingface/safetensors (format).
+    """
+    header: dict[str, object] = {}
+    offset = 0
+    for name, shape in sorted(shapes.items()):
+        size = FP32
+        for axis in shape:
+            size *= axis
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    text = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + (text + 7) // 8 * 8 + offset
+
+
+def block_bytes(found: Census, precision: Format) -> BlockBytes:
+    """What backward keeps of one block of BERT's kind in our own pass: its input, queries, keys and values, what
+    attention mixed, both sums before the norms, the input of the feed-forward part and its inner width (8 hidden
+    widths and the inner one); and the probabilities of attention, once per head."""
+    size = NUMBER_BYTES[precision]
+    return BlockBytes(size * (8.0 * found.hidden + found.feed_forward), float(size * found.heads))
+
+
+def held_parameters(found: Census, active_words: int) -> int:
+    """Trainable parameters that have a gradient and moments: of the table of words the touched rows alone."""
+    idle_rows = found.words - min(active_words, found.words) if found.words_learn else 0
+    return found.trainable - idle_rows * found.word_width
+
+
+def weight_bytes(found: Census, work: Work, precision: Format) -> float:
+    """Base weights as far as a run touches them, what was inserted, the touched words' own table, and the copies."""
+    words = found.words * found.word_width * FP32
+    touched = words if found.words_learn else min(words, work.active_words * FAULT_BYTES)
+    own_table = min(work.active_words, found.words) * found.word_width * FP32 if found.words_learn else 0
+    copies = found.copied * NUMBER_BYTES[precision]
+    return (found.total * FP32 - words) + touched + own_table + copies
+
+
+def computed(found: Census) -> str:
+    """Which products a step has: "forward" alone, also "passed" gradients, or also the matrices' own ("learning")."""
+    if found.arithmetic.learning > 0:
+        return "learning"
+    return "passed" if found.encoder_learns else "forward"
+
+
+def memory_parts(
+    found: Census, work: Work, evaluation: Work, precision: Format, constants: MemoryConstants
+) -> MemoryParts:
+    """Bytes by part at the peak of a whole run: that of a training step, or of evaluation where that needs more."""
+    held = held_parameters(found, work.active_words)
+    gradients, moments = float(held * FP32), float(held * FP32 * MOMENTS)
+    kept = constants.kept * constants.block.of(work) * found.arithmetic.passed_blocks
+    working = constants.working * constants.block.of(work)
+    shared = -min(gradients, kept)
+    weights = weight_bytes(found, work, precision)
+    kernels = constants.width_bytes.get(computed(found), 0.0) * work.widths
+    logits = float(work.rows * found.classes * FP32 * 3)  # scores, their logarithms, their gradient
+    process = constants.started_bytes + constants.fixed_bytes
+    step = process + weights + gradients + moments + kept + working + shared + kernels + logits
+    evaluating = (
+        process
+        + weights
+        + constants.evaluation * constants.block.of(evaluation)
+        + constants.width_bytes.get("forward", 0.0) * evaluation.widths
+    )
+    return MemoryParts(
+        process=process,
+        weights=weights,
+        gradients=gradients,
+        optimizer=moments,
+        activations=kept + working,
+        logits=logits,
+        kernels=kernels,
+        shared=shared,
+        evaluation=max(0.0, evaluating - step),
+    )

@@ -1,0 +1,293 @@
+"""A few measured steps → the constants of the memory and time formulas of one machine, model and number format.
+
+Formulas: memory as in `accounting.py`; a step takes a fixed time, so much for each FLOP of the forward and of the
+backward pass, so much for each number that the optimizer moves, and once more for each width that is new. Constants
+are found by least squares that allow no negative one (Lawson & Hanson 1974, chapter 23,
+https://doi.org/10.1137/1.9781611971217), of relative errors where seconds are meant. Not here: the steps themselves,
+which a process of their own measures, and where the result is kept.
+
+    fit([sample_of_lora, sample_of_full, sample_of_head]).seconds_per_forward_flop
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field
+from scipy.optimize import nnls
+
+from paretune.core.config import Settings
+from paretune.measure.accounting import (
+    FP32,
+    BlockBytes,
+    Census,
+    Format,
+    MemoryConstants,
+    Work,
+    computed,
+    held_parameters,
+    weight_bytes,
+)
+
+PRODUCTS = ("forward", "passed", "learning")
+EVALUATION_ROWS = 32
+
+
+class StepSample(Settings):
+    """One measured optimizer step; `squares` are the sum of squared lengths with padding, `new_width` as in a run."""
+
+    seconds: float
+    rows: int
+    width: int
+    new_width: bool
+
+
+class Sample(Settings):
+    """What a few steps in a fresh process cost, and the counts that explain it.
+
+    Memory in bytes: after imports, with the tokenizer, at the peaks of training and of evaluation. `growth_bytes` is
+    what the process allocated for good in the later steps, `growth_widths` how many new widths they had.
+    `capped_over_bytes` is by how much more a memory cap counts than is resident. `saved_position_bytes` and
+    `saved_pair_bytes` are what backward was seen to keep of one block.
+    """
+
+    kind: str
+    precision: Format
+    passed_blocks: int
+    computed: str
+    forward_flops_per_position: float
+    forward_flops_per_pair: float
+    backward_flops_per_position: float
+    backward_flops_per_pair: float
+    held_parameters: int
+    weight_bytes: float
+    imports_bytes: int
+    tokenizer_bytes: int
+    peak_bytes: int
+    evaluation_peak_bytes: int
+    growth_bytes: int
+    growth_widths: int
+    capped_over_bytes: int
+    widths: int
+    saved_position_bytes: float
+    saved_pair_bytes: float
+    steps: list[StepSample]
+    evaluation_seconds: float
+    evaluation_batches: int
+    evaluation_width: int
+    start_seconds: float
+    tokenizer_seconds: float
+    encode_seconds_per_token: float
+    load_seconds: float
+    save_seconds: float
+    save_bytes: int
+
+
+class Calibration(Settings):
+    """The constants; `samples` are what they were found from. Seconds and bytes."""
+
+    started_bytes: float
+    imports_bytes: float
+    saved_position_bytes: float
+    saved_pair_bytes: float
+    kept: float
+    working: float
+    evaluation: float
+    fixed_bytes: float
+    width_bytes: dict[str, float]
+    capped_over_bytes: float
+    capped_over_width_bytes: float
+    seconds_per_step: float
+    seconds_per_forward_flop: float
+    seconds_per_backward_flop: float
+    seconds_per_held_parameter: float
+    seconds_per_new_width: float
+    seconds_per_evaluation_flop: float
+    start_seconds: float
+    tokenizer_seconds: float
+    encode_seconds_per_token: float
+    load_seconds: float
+    save_seconds: float
+    measured_at: str = ""
+    probe_seconds: float = 0.0
+    samples: list[Sample] = Field(default_factory=list[Sample])
+
+    def memory(self) -> MemoryConstants:
+        return MemoryConstants(
+            started_bytes=self.started_bytes,
+            block=BlockBytes(self.saved_position_bytes, self.saved_pair_bytes),
+            kept=self.kept,
+            working=self.working,
+            evaluation=self.evaluation,
+            fixed_bytes=self.fixed_bytes,
+            width_bytes=self.width_bytes,
+        )
+
+    def step_seconds(self, found: Census, rows: int, width: int, passes: int, held: int) -> float:
+        """One optimizer step of so many texts, all padded to one width, computed in so many passes; nothing is new.
+
+        `held`: numbers that the optimizer moves.
+        """
+        forward, backward = flops(found, rows, width)
+        return (
+            self.seconds_per_step * passes
+            + self.seconds_per_forward_flop * forward
+            + self.seconds_per_backward_flop * backward
+            + self.seconds_per_held_parameter * held
+        )
+
+    def evaluation_seconds(self, found: Census, rows: int, width: int) -> float:
+        """One pass without gradients."""
+        return self.seconds_per_step / 2 + self.seconds_per_evaluation_flop * flops(found, rows, width)[0]
+
+
+def flops(found: Census, rows: int, width: int) -> tuple[float, float]:
+    """FLOP of the forward and of the backward pass that are really computed, padding included."""
+    positions, squares = rows * width, rows * width**2
+    count = found.arithmetic
+    forward = count.forward_flops(positions, squares)
+    both = count.useful_flops(positions, squares) + count.low_rank_flops(positions)
+    return forward, max(0.0, both - forward)
+
+
+def sample_counts(found: Census, active_words: int, precision: Format) -> dict[str, float | int | str]:
+    """The fields of a sample that come from counting."""
+    count = found.arithmetic
+    one, many = flops(found, 1, 1), flops(found, 1, 1_000_000)
+    per_pair = [(many[place] - one[place] * 1e6) / (1e12 - 1e6) for place in (0, 1)]
+    return {
+        "precision": precision,
+        "passed_blocks": count.passed_blocks,
+        "computed": computed(found),
+        "forward_flops_per_position": one[0] - per_pair[0],
+        "forward_flops_per_pair": per_pair[0],
+        "backward_flops_per_position": one[1] - per_pair[1],
+        "backward_flops_per_pair": per_pair[1],
+        "held_parameters": held_parameters(found, active_words),
+        "weight_bytes": weight_bytes(found, Work(1, 1, active_words), precision),
+    }
+
+
+def fit(samples: Sequence[Sample]) -> Calibration:
+    """Constants from samples of at least two kinds of step, the largest passes among them."""
+    assert samples
+    widest = max(samples, key=lambda one: (one.saved_position_bytes, one.passed_blocks))
+    block = BlockBytes(widest.saved_position_bytes, widest.saved_pair_bytes)
+    width_bytes = _width_bytes(samples)
+    started = float(np.median([one.tokenizer_bytes for one in samples]))
+    kept, working, fixed = _memory(samples, block, width_bytes, started)
+    over, over_width = _line([(one.widths, one.capped_over_bytes) for one in samples])
+    seconds = _seconds(samples)
+    evaluations = [_evaluation_bytes(one, block, width_bytes, started + fixed) for one in samples]
+    evaluation_rates = [
+        one.evaluation_seconds / (one.evaluation_batches * _forward(one, EVALUATION_ROWS, one.evaluation_width))
+        for one in samples
+    ]
+    return Calibration(
+        started_bytes=started,
+        imports_bytes=float(np.median([one.imports_bytes for one in samples])),
+        saved_position_bytes=block.position,
+        saved_pair_bytes=block.pair,
+        kept=kept,
+        working=working,
+        evaluation=min(evaluations),  # where training used least, the process had least left over
+        fixed_bytes=fixed,
+        width_bytes=width_bytes,
+        capped_over_bytes=over,
+        capped_over_width_bytes=over_width,
+        seconds_per_step=seconds[0],
+        seconds_per_forward_flop=seconds[1],
+        seconds_per_backward_flop=seconds[2],
+        seconds_per_held_parameter=seconds[3],
+        seconds_per_new_width=seconds[4],
+        seconds_per_evaluation_flop=float(np.median(evaluation_rates)),
+        start_seconds=_median(samples, "start_seconds"),
+        tokenizer_seconds=_median(samples, "tokenizer_seconds"),
+        encode_seconds_per_token=_median(samples, "encode_seconds_per_token"),
+        load_seconds=_median(samples, "load_seconds"),
+        save_seconds=_median(samples, "save_seconds"),
+        samples=list(samples),
+    )
+
+
+def _median(samples: Sequence[Sample], field: str) -> float:
+    return float(np.median([one.model_dump()[field] for one in samples]))
+
+
+def _forward(one: Sample, rows: int, width: int) -> float:
+    return one.forward_flops_per_position * rows * width + one.forward_flops_per_pair * rows * width**2
+
+
+def _backward(one: Sample, rows: int, width: int) -> float:
+    return one.backward_flops_per_position * rows * width + one.backward_flops_per_pair * rows * width**2
+
+
+def _width_bytes(samples: Sequence[Sample]) -> dict[str, float]:
+    """By what is computed: growth for each new width; what was not measured takes the most that was."""
+    found: dict[str, float] = {}
+    for name in PRODUCTS:
+        grown = [one.growth_bytes / one.growth_widths for one in samples if one.computed == name and one.growth_widths]
+        if grown:
+            found[name] = max(0.0, float(np.median(grown)))
+    most = max(found.values(), default=0.0)
+    return {name: found.get(name, most) for name in PRODUCTS}
+
+
+def _largest(one: Sample) -> Work:
+    """The pass that holds most."""
+    step = max(one.steps, key=lambda step: step.rows * step.width)
+    return Work(step.rows, step.width, 0, one.widths)
+
+
+def _known(one: Sample, width_bytes: dict[str, float], started: float) -> float:
+    """Bytes of a sample's training peak that need no constant: process, weights, moments, remembered widths."""
+    return started + one.weight_bytes + one.held_parameters * FP32 * 2 + width_bytes[one.computed] * one.widths
+
+
+def _memory(
+    samples: Sequence[Sample], block: BlockBytes, width_bytes: dict[str, float], started: float
+) -> tuple[float, float, float]:
+    """(kept, working, fixed): what the peaks above the known parts are made of."""
+    rows = [(block.of(_largest(one)) * one.passed_blocks, block.of(_largest(one)), 1.0) for one in samples]
+    over = [max(0.0, one.peak_bytes - _known(one, width_bytes, started)) for one in samples]
+    scale = max(max(row[0] for row in rows), max(row[1] for row in rows), 1.0)
+    held = [min(one.held_parameters * FP32, row[0]) for one, row in zip(samples, rows, strict=True)]
+    matrix = np.array([[row[0] / scale, row[1] / scale, 1.0] for row in rows])
+    # A gradient that is larger than the activations it replaces stands for itself.
+    target = np.array(
+        [
+            value - max(0.0, one.held_parameters * FP32 - shared)
+            for value, one, shared in zip(over, samples, held, strict=True)
+        ]
+    )
+    found, _ = nnls(matrix, np.maximum(target, 0.0))
+    return float(found[0] / scale), float(found[1] / scale), float(found[2])
+
+
+def _evaluation_bytes(one: Sample, block: BlockBytes, width_bytes: dict[str, float], process: float) -> float:
+    """How many blocks' worth evaluation took at its peak."""
+    known = process + one.weight_bytes + width_bytes["forward"]
+    shape = Work(EVALUATION_ROWS, one.evaluation_width, 0)
+    return max(0.0, one.evaluation_peak_bytes - known) / block.of(shape)
+
+
+def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Offset and slope of a line through points, neither below zero."""
+    matrix = np.array([[1.0, x] for x, _ in points])
+    found, _ = nnls(matrix, np.array([max(0.0, y) for _, y in points]))
+    return float(found[0]), float(found[1])
+
+
+def _seconds(samples: Sequence[Sample]) -> list[float]:
+    """Seconds a step, a forward FLOP, a backward FLOP, a held parameter, a new width."""
+    rows: list[list[float]] = []
+    for one in samples:
+        for step in one.steps:
+            forward, backward = _forward(one, step.rows, step.width), _backward(one, step.rows, step.width)
+            explained = [1.0, forward, backward, float(one.held_parameters), float(step.new_width)]
+            rows.append([value / step.seconds for value in explained])
+    matrix = np.array(rows)
+    scale = np.maximum(np.abs(matrix).max(axis=0), 1e-300)
+    found, _ = nnls(matrix / scale, np.ones(len(rows)))
+    return [float(value) for value in found / scale]
