@@ -124,11 +124,12 @@ def explore(
     from paretune.records.store import write_atomically
     from paretune.report.explore_page import build_exploration
     from paretune.study.design import read_study_file
+    from paretune.tasks.task import TASKS
 
     spoken = language(lang)
     checked = read_study_file(file, _base(data))
     settings, source = checked.file, checked.file.model.source
-    prepared = prepare(settings.data, checked.base)
+    prepared = prepare(settings.data, checked.base, TASKS.load(settings.task.kind).labelled)
     found = look_at(prepared, load_tokenizer(source), source, settings.train.max_tokens, settings.data.train)
     write_atomically(out / "explore.json", found.model_dump_json(indent=1))
     page = build_exploration(found, spoken, out / "explore.html")

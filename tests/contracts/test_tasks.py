@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
 
 from paretune.core.errors import DataError, UnknownNameError
+from paretune.data.encoding import Encoded
 from paretune.tasks.classification import Classification
 from paretune.tasks.task import TASKS, Task
 
@@ -17,6 +18,11 @@ LABELS = ("a", "b", "c")
 @pytest.fixture(params=list(TASKS))
 def task(request: pytest.FixtureRequest) -> Task:
     return TASKS.load(request.param)(LABELS)
+
+
+@pytest.fixture
+def classification() -> Classification:
+    return Classification(LABELS)
 
 
 def test_losses_of_parts_add_up(task: Task) -> None:
@@ -29,31 +35,47 @@ def test_losses_of_parts_add_up(task: Task) -> None:
     torch.testing.assert_close(whole, torch.as_tensor(parts), rtol=1e-6, atol=0)
 
 
-def test_probabilities_are_ones_of_classes(task: Task) -> None:
+def test_results_give_an_outcome_that_is_scored_and_recorded(task: Task) -> None:
+    """One row a text all the way; every metric that may head a study is a finite score."""
+    outputs_nc = torch.tensor([[2.0, 4.0], [6.0, 5.0]]) if not task.labelled else torch.eye(3)[:2]
+    results_nc = task.results(outputs_nc, Encoded(((1, 2), (1, 2, 3)), 0, (9, 11)))
+    outcome = task.outcome(results_nc, ["a", "b"])
+    assert {len(values) for values in outcome.columns(["a", "b"]).values()} == {2}
+    scores = task.scores(outcome, ["a", "b"])
+    assert set(task.metrics) <= set(scores)
+    assert all(np.isfinite(scores[metric]) for metric in task.metrics)
+
+
+def test_the_loss_is_a_mean_over_units_that_add_up(task: Task) -> None:
+    """A batch has as many as its parts together: what accumulation rests on."""
+    assert task.units([5, 3, 9]) == task.units([5]) + task.units([3, 9]) > 0
+
+
+def test_probabilities_are_ones_of_classes(classification: Classification) -> None:
     """They sum to 1 and keep the order of the logits, for extreme logits too."""
     logits_bc = torch.tensor([[0.0, 1.0, 2.0], [1000.0, 0.0, -1000.0]])
-    found_bc = task.probabilities(logits_bc)
+    found_bc = classification.probabilities(logits_bc)
     torch.testing.assert_close(found_bc.sum(-1), torch.ones(2))
     assert torch.equal(found_bc[0].argsort(), logits_bc[0].argsort())
     assert found_bc[1].tolist() == [1.0, 0.0, 0.0]
 
 
-def test_an_unknown_label_is_refused(task: Task) -> None:
+def test_an_unknown_label_is_refused(classification: Classification) -> None:
     """A label that the task does not have is named."""
     with pytest.raises(DataError, match=r"label 'z'.*a, b, c"):
-        task.targets(["a", "z"])
+        classification.targets(["a", "z"])
 
 
-def test_scores_equal_scikit_learn(task: Task) -> None:
+def test_scores_equal_scikit_learn(classification: Classification) -> None:
     """Headline metrics and log-loss of an outcome are scikit-learn's of the same probabilities."""
     draw = np.random.default_rng(0)
     probabilities_nc = draw.dirichlet(np.ones(3), size=200)
     labels = [LABELS[place] for place in draw.integers(0, 3, 200)]
-    outcome = task.outcome(probabilities_nc, labels)
+    outcome = classification.outcome(probabilities_nc, labels)
     predictions = [LABELS[place] for place in probabilities_nc.argmax(1)]
     assert outcome.predictions == tuple(predictions)
     np.testing.assert_array_equal(outcome.scores_n, probabilities_nc.max(1))
-    found = task.scores(outcome, labels)
+    found = classification.scores(outcome, labels)
     assert found["accuracy"] == pytest.approx(accuracy_score(labels, predictions))
     assert found["macro_f1"] == pytest.approx(f1_score(labels, predictions, average="macro"))
     assert found["mcc"] == pytest.approx(matthews_corrcoef(labels, predictions))

@@ -80,7 +80,7 @@ def test_a_tokenizer_without_padding_pads_with_its_end(tiny_decoder: Path, tmp_p
     about = json.loads((tmp_path / "none" / "tokenizer_config.json").read_text())
     del about["eos_token"]
     (tmp_path / "none" / "tokenizer_config.json").write_text(json.dumps(about))
-    with pytest.raises(AssetError, match="names no token for padding.*pad_token"):
+    with pytest.raises(AssetError, match=r"names no token for padding.*pad_token"):
         load_tokenizer(f"path:{tmp_path / 'none'}")
 
 

@@ -18,10 +18,14 @@ from transformers import PreTrainedTokenizerBase
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of n texts (special tokens in, cut at the longest length), not padded."""
+    """Token ids of n texts (special tokens in, cut at the longest length), not padded.
+
+    `text_bytes` says how many bytes of UTF-8 the tokens of each text stand for, where that was asked.
+    """
 
     ids: tuple[tuple[int, ...], ...]
     pad_id: int
+    text_bytes: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,3 +53,25 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens:
     pad_id = tokenizer.pad_token_id
     assert isinstance(pad_id, int)
     return Encoded(tuple(tuple(row) for row in encoded["input_ids"]), pad_id)
+
+
+def encode_whole(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int, prefix: str = ""
+) -> Encoded:
+    """As `encode`, each text after a token that begins it, so that all its own tokens follow something; with bytes.
+
+    The first token is the tokenizer's beginning, or its end where it has none, as in Gao et al.'s evaluation harness
+    (https://github.com/EleutherAI/lm-evaluation-harness); one that the tokenizer puts there itself is not doubled.
+    """
+    whole = [prefix + text for text in texts]
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    assert isinstance(first, int), "load_tokenizer made sure of a token that ends"
+    encoded = tokenizer(
+        whole, add_special_tokens=False, truncation=True, max_length=max_tokens - 1, return_offsets_mapping=True
+    )
+    ids = tuple((first, *row) for row in encoded["input_ids"])
+    ends = [max((end for _, end in spans), default=0) for spans in encoded["offset_mapping"]]
+    text_bytes = tuple(len(text[:end].encode()) for text, end in zip(whole, ends, strict=True))
+    pad_id = tokenizer.pad_token_id
+    assert isinstance(pad_id, int)
+    return Encoded(ids, pad_id, text_bytes)

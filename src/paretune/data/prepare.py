@@ -28,7 +28,7 @@ from paretune.data.cleaning import (
     mark_leaks,
     step,
 )
-from paretune.data.sources import DataSpec, Rows, has_own_test, read_rows
+from paretune.data.sources import TEXT, DataSpec, Rows, has_own_test, read_rows
 from paretune.data.splits import quotas, set_aside, subset
 from paretune.records.exploration import CleaningStep
 
@@ -61,15 +61,15 @@ class Prepared:
         )
 
 
-def prepare(spec: DataSpec, base: Path) -> Prepared:
-    """Read, clean and split; paths in `spec` are relative to `base`.
+def prepare(spec: DataSpec, base: Path, labelled: bool = True) -> Prepared:
+    """Read, clean and split; paths in `spec` are relative to `base`. Not `labelled`: texts alone are read.
 
     Raises:
         DataError: the data cannot be used as described; one line that says what to do.
         UnknownNameError, AssetError: an asset does not exist or cannot be had.
     """
-    pool, steps = drop_unusable(read_rows(spec.train, spec, base, "train"), "train")
-    labels = _checked_labels(pool, spec)
+    pool, steps = drop_unusable(read_rows(spec.train, spec, base, "train", labelled=labelled), "train")
+    labels = _checked_labels(pool, spec) if labelled else _checked_texts(pool, spec)
     pool, found = drop_exact_duplicates(pool, "train")
     steps += found
 
@@ -79,10 +79,10 @@ def prepare(spec: DataSpec, base: Path) -> Prepared:
         pool, tests["test"], found = _carve_test(pool, spec)
         steps += found
     else:
-        tests["test"], found = _read_test(test_reference, "test", spec, base, labels)
+        tests["test"], found = _read_test(test_reference, "test", spec, base, labels, labelled)
         steps += found
     for name, reference in spec.extra_tests.items():
-        tests[name], found = _read_test(reference, name, spec, base, labels)
+        tests[name], found = _read_test(reference, name, spec, base, labels, labelled)
         steps += found
 
     train, validation, index, both, found = _train_and_validation(pool, spec)
@@ -129,10 +129,19 @@ def _checked_labels(rows: Rows, spec: DataSpec) -> tuple[str, ...]:
     return labels
 
 
+def _checked_texts(rows: Rows, spec: DataSpec) -> tuple[str, ...]:
+    """The one class of rows without labels; refuses training rows that cannot be split."""
+    if len(rows) < 3:
+        raise DataError(
+            said(f"{spec.train}: {len(rows)} rows with text", "at least three, to train, validate and test")
+        )
+    return (TEXT,)
+
+
 def _read_test(
-    reference: str, name: str, spec: DataSpec, base: Path, labels: Sequence[str]
+    reference: str, name: str, spec: DataSpec, base: Path, labels: Sequence[str], labelled: bool
 ) -> tuple[Rows, list[CleaningStep]]:
-    rows, steps = drop_unusable(read_rows(reference, spec, base, "test", prefix=name), name)
+    rows, steps = drop_unusable(read_rows(reference, spec, base, "test", prefix=name, labelled=labelled), name)
     if not rows.ids:
         raise DataError(said(f"{reference}: every row is without text or label", "rows that have both"))
     unknown = Counter(label for label in rows.labels if label not in set(labels))

@@ -13,7 +13,7 @@ import codecs
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -28,6 +28,7 @@ from paretune.data.files import Record, read_table, separated_lines
 SplitName: TypeAlias = Literal["train", "test"]
 
 SCHEMES = ("asset:", "path:", "hub:")
+TEXT = "text"  # the one class of rows without labels
 RESERVED_SPLITS = ("train", "validation", "test")
 HUB_REFERENCE = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>[^#]+))?(?:#(?P<split>.+))?")
 
@@ -104,11 +105,13 @@ class Rows:
         )
 
 
-def read_rows(reference: str, spec: DataSpec, base: Path, split: SplitName, *, prefix: str | None = None) -> Rows:
+def read_rows(
+    reference: str, spec: DataSpec, base: Path, split: SplitName, *, prefix: str | None = None, labelled: bool = True
+) -> Rows:
     """Read one part of one source.
 
     Without an id column an example is called `PREFIX-N`, N being its row in the source from 1 (`prefix` is the split's
-    name by default).
+    name by default). Where rows are not `labelled`, no column of labels is read and all are of the one class `TEXT`.
 
     Raises:
         DataError: the source cannot be read as it is described; one line that says what to do.
@@ -116,13 +119,15 @@ def read_rows(reference: str, spec: DataSpec, base: Path, split: SplitName, *, p
     """
     scheme, _, rest = reference.partition(":")
     named = prefix or split
+    label = spec.label if labelled else None
     if scheme == "asset":
-        return _asset_rows(rest, split, named)
+        rows = _asset_rows(rest, split, named)
+        return rows if labelled else replace(rows, labels=(TEXT,) * len(rows))
     if scheme == "hub":
-        return _rows(*_hub_records(rest, split), spec, f"data set {rest}", named)
+        return _rows(*_hub_records(rest, split), spec, label, f"data set {rest}", named)
     path = base / rest
-    wanted = [one for one in (spec.text, spec.label, spec.id) if one is not None]
-    return _rows(*read_table(path, spec.encoding, spec.separator, wanted), spec, str(path), named)
+    wanted = [one for one in (spec.text, label, spec.id) if one is not None]
+    return _rows(*read_table(path, spec.encoding, spec.separator, wanted), spec, label, str(path), named)
 
 
 def has_own_test(reference: str) -> bool:
@@ -134,10 +139,16 @@ def has_own_test(reference: str) -> bool:
 # --- from records to rows -------------------------------------------------------------------------------------------
 
 
-def _rows(records: list[Record], columns: list[str], spec: DataSpec, where: str, prefix: str) -> Rows:
+def _rows(
+    records: list[Record], columns: list[str], spec: DataSpec, label: str | None, where: str, prefix: str
+) -> Rows:
     if not records:
-        raise DataError(said(f"{where} has no rows", "at least two rows of at least two classes"))
-    for setting, column in (("text", spec.text), ("label", spec.label), ("id", spec.id)):
+        raise DataError(
+            said(
+                f"{where} has no rows", "at least two rows" + (" of at least two classes" if label is not None else "")
+            )
+        )
+    for setting, column in (("text", spec.text), ("label", label), ("id", spec.id)):
         if column is not None and column not in columns:
             raise DataError(_missing_column(where, setting, column, columns))
     if spec.id is None:
@@ -150,7 +161,8 @@ def _rows(records: list[Record], columns: list[str], spec: DataSpec, where: str,
                 said(f"{where}: id {commonest!r} stands there {times} times", f"one row for each {spec.id!r}")
             )
     texts = tuple(_as_text(record.get(spec.text), where, number) for number, record in enumerate(records, start=1))
-    return Rows(ids, texts, tuple(as_label(record.get(spec.label)) for record in records))
+    labels = (TEXT if label is None else as_label(record.get(label)) for record in records)
+    return Rows(ids, texts, tuple(labels))
 
 
 def _missing_column(where: str, setting: str, column: str, known: list[str]) -> str:

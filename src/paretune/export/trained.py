@@ -29,6 +29,7 @@ from paretune.records.store import RunFolder
 from paretune.repro.seeding import torch_generator
 from paretune.study.design import make_method
 from paretune.study.desk import REFERENCE_FILE
+from paretune.tasks.task import TASKS
 from paretune.train.loop import TrainSpec
 
 
@@ -69,6 +70,9 @@ def check_exportable(run: RunFolder) -> RunSpec:
         ConfigError: a baseline, a run that was not scored, or one without weights.
     """
     spec, status = run.spec(), run.status()
+    if not TASKS.load(spec.task["kind"]).labelled:
+        given = f"run {run.id} is of task {spec.task['kind']!r}"
+        raise ConfigError(said(given, "a run of classification: nothing else is exported yet"))
     if spec.family != "adaptation":
         given = f"run {run.id} is of {spec.method}, a baseline"
         raise ConfigError(said(given, "a run that adapted the model: a baseline is no model to export"))

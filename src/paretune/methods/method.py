@@ -60,10 +60,14 @@ class Method(ABC):
 
 
 class Adaptation(Method):
-    """A method that trains parameters of an encoder with a classification head; the head is always trained."""
+    """A method that trains parameters of a base model, and the new head where the task gives it one.
+
+    `only_new_head`: it has nothing to train where the task needs no new head.
+    """
 
     family: ClassVar[Family] = "adaptation"
     default_learning_rate: ClassVar[float]
+    only_new_head: ClassVar[bool] = False
 
     @abstractmethod
     def attach(self, model: EncoderClassifier, generator: torch.Generator) -> None:

@@ -27,6 +27,7 @@ class HeadOnly(Adaptation):
     summary_en: ClassVar[str] = "only the classification head is trained"
     summary_ru: ClassVar[str] = "обучается только классификационная голова"
     default_learning_rate: ClassVar[float] = 3e-2
+    only_new_head: ClassVar[bool] = True
 
     def attach(self, model: EncoderClassifier, generator: torch.Generator) -> None:
         freeze(model.encoder)
@@ -77,5 +78,5 @@ class Full(Adaptation):
     default_learning_rate: ClassVar[float] = 1e-4
 
     def attach(self, model: EncoderClassifier, generator: torch.Generator) -> None:
-        model.encoder.requires_grad_(True)
+        model.all_learn()
         model.new_head(generator)

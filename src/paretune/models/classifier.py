@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 POOLINGS = ("mean", "cls", "last")
 
 
-def _zeros(hidden: int, classes: int) -> nn.Linear:
+def zero_head(hidden: int, classes: int) -> nn.Linear:
     """Zeros until `new_head` or a saved state: building a model draws nothing from the global generator."""
     head = cast(nn.Linear, nn.utils.skip_init(nn.Linear, hidden, classes))
     nn.init.zeros_(head.weight)
@@ -40,13 +40,17 @@ class EncoderClassifier(nn.Module):
             raise ConfigError(said(f"pooling {pooling!r}", "one of " + ", ".join(POOLINGS)))
         self.pooling = pooling
         self.encoder = encoder
-        self.head = _zeros(cast(int, encoder.config.hidden_size), classes)
+        self.head = zero_head(cast(int, encoder.config.hidden_size), classes)
         # Another way from input ids and mask to last hidden states, of the same values (`fast_encoder.py`).
         self.path: Callable[[Tensor, Tensor], Tensor] | None = None
 
+    def all_learn(self) -> None:
+        """Let every parameter of the base model learn."""
+        self.encoder.requires_grad_(True)
+
     def other_head(self, classes: int) -> None:
         """A head of zeros for another task's classes in place of this one; the encoder stays."""
-        self.head = _zeros(self.head.in_features, classes)
+        self.head = zero_head(self.head.in_features, classes)
 
     def new_head(self, generator: torch.Generator) -> None:
         """Start the head anew: weights normal with deviation 0.02, bias 0."""
@@ -61,7 +65,10 @@ class EncoderClassifier(nn.Module):
 
     def pooled(self, input_ids_bt: Tensor, mask_bt: Tensor) -> Tensor:
         """Features [b, h] in fp32, padding (which stands on the right) left out."""
-        hidden_bth = self.hidden(input_ids_bt, mask_bt)
+        return self.pool(self.hidden(input_ids_bt, mask_bt), mask_bt)
+
+    def pool(self, hidden_bth: Tensor, mask_bt: Tensor) -> Tensor:
+        """Features [b, h] in fp32 out of last hidden states."""
         with torch.autocast(hidden_bth.device.type, enabled=False):
             if self.pooling == "cls":
                 return hidden_bth[:, 0].float()

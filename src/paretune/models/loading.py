@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -22,8 +25,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from paretune.core.errors import AssetError, said
-from paretune.models.sources import model_folder, readable
+from paretune.core.errors import AssetError, ConfigError, said
+from paretune.models.sources import DECODERS, model_folder, model_type, readable
 
 _NO_POOLER = ("bert", "roberta", "xlm-roberta")
 
@@ -37,13 +40,32 @@ def load_encoder(source: str, base: Path | None = None) -> PreTrainedModel:
     Raises:
         as `model_folder`, and AssetError when weights do not fit the config.
     """
+    return _loaded(AutoModel, source, base)
+
+
+def load_language_model(source: str, base: Path | None = None) -> tuple[PreTrainedModel, nn.Linear | None]:
+    """A decoder as `load_encoder` gives it, and its map to the vocabulary; None where its embeddings are that map.
+
+    Raises:
+        as `load_encoder`, and ConfigError for a model that is no decoder.
+    """
+    kind = model_type(source, base)
+    if kind not in DECODERS:
+        given = f"{source} is a model of type {kind!r}, which predicts no next token"
+        raise ConfigError(said(given, "a decoder of type " + " or ".join(DECODERS)))
+    whole = _loaded(AutoModelForCausalLM, source, base)
+    output = None if whole.config.tie_word_embeddings else cast(nn.Linear, whole.get_output_embeddings())
+    return cast(PreTrainedModel, whole.base_model), output
+
+
+def _loaded(how: Any, source: str, base: Path | None) -> PreTrainedModel:
     folder = model_folder(source, base)
     with _quiet_loading(), readable(source):
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         _without_dropout(config)
         config.use_cache = False  # of keys and values, which only generation reads
         more = {"add_pooling_layer": False} if config.model_type in _NO_POOLER else {}
-        model, found = AutoModel.from_pretrained(
+        model, found = how.from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,

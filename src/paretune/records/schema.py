@@ -20,7 +20,7 @@ Grade = Literal["counter", "sampled", "estimated", "assumed"]
 State = Literal["ok", "failed", "oom", "over_budget", "timeout", "cancelled"]
 Stage = Literal["trained", "scored"]
 Family = Literal["baseline", "adaptation"]
-Metric = Literal["accuracy", "macro_f1", "mcc"]
+Metric = Literal["accuracy", "macro_f1", "mcc", "nll", "perplexity", "bits_per_byte"]  # the last three: less is better
 
 PREDICTION_COLUMNS = ("id", "split", "label", "prediction", "score", "label_probability", "near_duplicate")
 
@@ -103,6 +103,24 @@ class Latency(Settings):
     p95_seconds: float
 
 
+class Predicted(Settings):
+    """What the planner expected of a run before it began, up to the end of its first stage.
+
+    `calibrated` says that memory and seconds stand on steps measured on this machine; without, there are none.
+    `seconds` maps a phase to its seconds, `parts` a part of the peak to its bytes.
+    """
+
+    calibrated: bool
+    trainable_parameters: int
+    adapter_bytes: int
+    train_flops: float
+    peak_memory_bytes: float | None = None
+    peak_memory_above_imports_bytes: float | None = None
+    capped_bytes: float | None = None
+    parts: dict[str, float] = Field(default_factory=dict[str, float])
+    seconds: dict[str, float] = Field(default_factory=dict[str, float])
+
+
 class Measurements(Settings):
     """What a run cost and reached. Training figures are of the training phase alone; `scores` has one dict a split."""
 
@@ -127,6 +145,7 @@ class Measurements(Settings):
     latency: list[Latency] = Field(default_factory=list[Latency])
     scores: dict[str, dict[str, float]]
     notes: list[str] = Field(default_factory=list[str])
+    predicted: Predicted | None = Field(default=None, exclude_if=is_absent)
 
 
 class MethodRecord(Settings):

@@ -54,6 +54,17 @@ PREDICTIONS = pa.schema(
 )
 assert tuple(PREDICTIONS.names) == PREDICTION_COLUMNS
 EARLIER_FILE = "earlier.parquet"
+TOKEN_LOSSES = pa.schema(
+    [
+        ("id", pa.string()),
+        ("split", pa.string()),
+        ("nll", pa.float64()),
+        ("tokens", pa.int64()),
+        ("text_bytes", pa.int64()),
+        ("near_duplicate", pa.bool_()),
+    ]
+)
+TOKEN_LOSSES_FILE = "token_losses.parquet"
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -102,15 +113,15 @@ def read_record(path: Path, into: type[RecordT]) -> RecordT:
         raise RecordError(said(f"{path} is not a {into.__name__} ({first})", "a record that paretune wrote")) from error
 
 
-def _write_rows(path: Path, rows: pa.Table) -> None:
+def _write_rows(path: Path, rows: pa.Table, schema: pa.Schema = PREDICTIONS) -> None:
     sink = pa.BufferOutputStream()
-    pq.write_table(rows.cast(PREDICTIONS), sink, compression="zstd")
+    pq.write_table(rows.select(schema.names).cast(schema), sink, compression="zstd")
     write_atomically(path, sink.getvalue().to_pybytes())
 
 
-def _read_rows(path: Path) -> pa.Table:
+def _read_rows(path: Path, schema: pa.Schema = PREDICTIONS) -> pa.Table:
     try:
-        return pq.read_table(path, schema=PREDICTIONS)
+        return pq.read_table(path, schema=schema)
     except (OSError, pa.ArrowInvalid) as error:
         raise RecordError(said(f"{path} cannot be read ({error})", "predictions of a scored run")) from error
 
@@ -210,6 +221,17 @@ class RunFolder:
             RecordError: the run was not scored, or the file is torn.
         """
         return _read_rows(self.path / "predictions.parquet")
+
+    def write_token_losses(self, rows: pa.Table) -> None:
+        _write_rows(self.path / TOKEN_LOSSES_FILE, rows, TOKEN_LOSSES)
+
+    def token_losses(self) -> pa.Table:
+        """Of a run whose task predicts tokens, in place of `predictions`: each text's summed nats, tokens and bytes.
+
+        Raises:
+            RecordError: the run was not scored, is of another task, or the file is torn.
+        """
+        return _read_rows(self.path / TOKEN_LOSSES_FILE, TOKEN_LOSSES)
 
     def write_earlier(self, rows: pa.Table) -> None:
         _write_rows(self.path / EARLIER_FILE, rows)

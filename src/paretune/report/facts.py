@@ -36,6 +36,7 @@ from paretune.stats.intervals import Interval, t_interval
 from paretune.stats.metrics import METRICS, all_scores, per_example, score
 from paretune.stats.paired import churn
 from paretune.stats.pareto import p_non_dominated
+from paretune.stats.token_scores import TOKEN_METRICS
 
 LEVEL = 0.95
 PARETO_DRAWS = 1000
@@ -248,6 +249,10 @@ def gather(folder: StudyFolder) -> StudyFacts:
         RecordError: the folder is no study's, or a record of it is torn.
     """
     study = folder.study()
+    if study.metric in TOKEN_METRICS:
+        given = f"{folder.path} is of a task that predicts tokens ({study.metric})"
+        do = "its scores are in runs/*/measurements.json and token_losses.parquet"
+        raise RecordError(said(given, "a study of classification: nothing else is compared or drawn yet", do=do))
     chosen = {selection.method: selection for selection in study.selections}
     methods = {record.label: MethodFacts(record, chosen.get(record.label)) for record in study.methods}
     found = [(run, run.spec()) for run in folder.runs()]

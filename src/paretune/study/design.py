@@ -20,7 +20,7 @@ from paretune.core.errors import ConfigError, said
 from paretune.core.units import parse_bytes, parse_seconds
 from paretune.data.sources import DataSpec
 from paretune.methods.method import METHODS, Adaptation, Baseline
-from paretune.models.sources import ModelSpec, settled
+from paretune.models.sources import DECODERS, ModelSpec, model_type, settled
 from paretune.records.schema import (
     NEWEST_VERSION,
     SCHEMA_VERSION,
@@ -188,14 +188,14 @@ def read_study_file(path: Path, base: Path | None = None) -> Study:
     Raises:
         ConfigError: one line: what was given, what is allowed, the nearest name.
     """
-    file = load_toml(path, StudyFile)
-    TASKS.check(file.task.kind)
+    file = _for_its_task(load_toml(path, StudyFile), path)
     if not file.methods:
         raise ConfigError(said(f"{path}: no methods", "at least one [methods.LABEL] table"))
     methods = {
         label: _choice(label, table, file.study.search, f"{path}: methods.{label}")
         for label, table in file.methods.items()
     }
+    _check_methods(methods, file.task.kind, path)
     if file.study.control not in methods:
         given = f"{path}: control = {file.study.control!r}"
         near = nearest(file.study.control, methods)
@@ -205,6 +205,35 @@ def read_study_file(path: Path, base: Path | None = None) -> Study:
     return study
 
 
+def _for_its_task(file: StudyFile, path: Path) -> StudyFile:
+    """The file with the metric that its task has first where it names none.
+
+    Raises:
+        UnknownNameError: no such task. ConfigError: the task has no such metric, or cannot be learnt after another.
+    """
+    metrics = TASKS.load(file.task.kind).metrics
+    if file.earlier is not None and not TASKS.load(file.task.kind).labelled:
+        raise ConfigError(said(f"{path}: [earlier] with task {file.task.kind!r}", "a task with labels for [earlier]"))
+    if "metric" not in file.study.model_fields_set:
+        first = file.study.model_copy(update={"metric": metrics[0]})
+        return file if first == file.study else file.model_copy(update={"study": first})
+    if file.study.metric not in metrics:
+        given = f"{path}: study.metric = {file.study.metric!r} with task {file.task.kind!r}"
+        raise ConfigError(said(given, "one of " + ", ".join(metrics)))
+    return file
+
+
+def _check_methods(methods: dict[str, MethodChoice], task: str, path: Path) -> None:
+    """A task without labels takes no classifier of its own and no head to be trained alone."""
+    if TASKS.load(task).labelled:
+        return
+    for label, choice in methods.items():
+        if isinstance(choice.method, Baseline) or choice.method.only_new_head:
+            why = "fits labels" if isinstance(choice.method, Baseline) else "trains a new head alone"
+            given = f"{path}: methods.{label}: {choice.kind!r} {why}, and task {task!r} has none"
+            raise ConfigError(said(given, "methods that train the model itself, such as lora or full"))
+
+
 def with_settled_model(study: Study) -> Study:
     """The study with what its model decides where the file does not say; the model's files are read, or had first.
 
@@ -212,7 +241,11 @@ def with_settled_model(study: Study) -> Study:
         ConfigError: a setting that does not go with the model.
         as `model_folder`.
     """
-    return replace(study, file=study.file.model_copy(update={"model": settled(study.file.model)}))
+    model, task = study.file.model, study.file.task.kind
+    if TASKS.load(task).model == "language" and (kind := model_type(model.source)) not in DECODERS:
+        given = f"task {task!r} with {model.source}, an encoder (type {kind!r}), which predicts no next token"
+        raise ConfigError(said(given, "a decoder, such as asset:smollm2-135m"))
+    return replace(study, file=study.file.model_copy(update={"model": settled(model)}))
 
 
 def _check_earlier(study: Study, path: Path) -> None:

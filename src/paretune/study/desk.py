@@ -20,19 +20,20 @@ from safetensors.torch import load_file, save_file
 from paretune.core.config import validated
 from paretune.core.errors import ReloadError, said
 from paretune.core.events import EvaluationEnded, Event, PhaseEnded, PhaseStarted
-from paretune.data.encoding import Encoded, encode
+from paretune.data.encoding import Encoded
 from paretune.data.prepare import Prepared
 from paretune.measure.meter import Meter
 from paretune.methods.method import Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder, load_language_model, load_tokenizer
 from paretune.models.precision import Precision
 from paretune.models.sources import ModelSpec
-from paretune.records.schema import PREDICTION_COLUMNS, RunSpec
+from paretune.records.schema import RunSpec
 from paretune.records.store import RunFolder
 from paretune.repro.seeding import torch_generator
-from paretune.tasks.task import Outcome, Task
+from paretune.tasks.task import Answers, Task
 from paretune.train.evaluate import predict_logits
+from paretune.train.language import LanguageModel
 from paretune.train.loop import TrainSpec
 
 REFERENCE_FILE = "reference.safetensors"
@@ -66,8 +67,11 @@ class Desk:
 
 def built(desk: Desk, method: Adaptation) -> EncoderClassifier:
     """The base model with the method attached; the run's "init" stream decides all that is random in it."""
-    encoder = load_encoder(desk.model_spec.source)
-    model = EncoderClassifier(encoder, len(desk.data.labels), desk.model_spec.pooling)
+    source = desk.model_spec.source
+    if desk.task.model == "language":
+        model: EncoderClassifier = LanguageModel(*load_language_model(source))
+    else:
+        model = EncoderClassifier(load_encoder(source), len(desk.data.labels), desk.model_spec.pooling)
     method.attach(model, torch_generator(desk.spec.seed, "init"))
     return model
 
@@ -77,32 +81,33 @@ def encoded_splits(desk: Desk, splits: Sequence[str]) -> dict[str, Encoded]:
     desk.emit(PhaseStarted("tokenize"))
     tokenizer = load_tokenizer(desk.model_spec.source)
     prefix, longest = desk.model_spec.text_prefix, desk.train_spec.max_tokens
-    found = {name: encode(tokenizer, desk.data.splits[name].texts, longest, prefix) for name in splits}
+    found = {name: desk.task.encode(tokenizer, desk.data.splits[name].texts, longest, prefix) for name in splits}
     desk.emit(PhaseEnded("tokenize"))
     return found
 
 
-def scored_split(desk: Desk, split: str, probabilities_nc: np.ndarray) -> tuple[Outcome, dict[str, float]]:
+def scored_split(desk: Desk, split: str, results_nc: np.ndarray) -> tuple[Answers, dict[str, float]]:
     """Per-example outcome and scores of a split, which are told as an event."""
     labels = desk.data.splits[split].labels
-    outcome = desk.task.outcome(probabilities_nc, labels)
+    outcome = desk.task.outcome(results_nc, labels)
     scores = desk.task.scores(outcome, labels)
     desk.emit(EvaluationEnded(desk.meter.steps, split, scores))
     return outcome, scores
 
 
-def prediction_rows(data: Prepared, outcomes: Sequence[tuple[str, str, Outcome]]) -> pa.Table:
+def prediction_rows(data: Prepared, outcomes: Sequence[tuple[str, str, Answers]]) -> pa.Table:
     """Rows for a record: (name in the record, split whose rows were predicted, outcome) one after the other."""
-    columns: dict[str, list[object]] = {name: [] for name in PREDICTION_COLUMNS}
+    columns: dict[str, list[object]] = {}
     for name, split, outcome in outcomes:
         rows = data.splits[split]
-        columns["id"] += rows.ids
-        columns["split"] += [name] * len(rows.ids)
-        columns["label"] += rows.labels
-        columns["prediction"] += outcome.predictions
-        columns["score"] += outcome.scores_n.tolist()
-        columns["label_probability"] += outcome.label_probabilities_n.tolist()
-        columns["near_duplicate"] += data.near_duplicate[split]
+        of_split: dict[str, list[object]] = {
+            "id": list(rows.ids),
+            "split": [name] * len(rows.ids),
+            **outcome.columns(rows.labels),
+            "near_duplicate": list(data.near_duplicate[split]),
+        }
+        for column, values in of_split.items():
+            columns.setdefault(column, []).extend(values)
     return pa.table(columns)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from paretune.records.schema import RunSpec, Selection, Stage, Status
 from paretune.records.store import RunFolder, StudyFolder
+from paretune.stats.token_scores import merit
 from paretune.study.design import MethodChoice, Study, run_spec
 
 
@@ -118,10 +119,10 @@ def select(trials: list[RunSpec], folder: StudyFolder, metric: str) -> Selection
         measured = run.measurements()
         scores = measured.scores["validation"]
         seconds += measured.train_seconds.value
-        found.append((scores[metric], -scores["log_loss"], spec, measured.train_seconds.value))
+        found.append((scores[metric], -scores.get("log_loss", 0.0), spec, measured.train_seconds.value))
     if not found:
         return None
-    best = max(found, key=lambda one: one[:2])[2]
+    best = max(found, key=lambda one: (merit(metric, one[0]), one[1]))[2]
     assert best.learning_rate is not None
     return Selection(
         method=best.method,

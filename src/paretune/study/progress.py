@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.status import Status as LiveLine
 
 from paretune.records.store import RunFolder
+from paretune.stats.metrics import METRICS
+from paretune.stats.token_scores import TOKEN_METRICS
 from paretune.study.plan import Job, Plan
 
 
@@ -84,7 +86,7 @@ class Terminal:
         if status is not None and status.state == "ok":
             scores = folder.measurements().scores
             split = "test" if "test" in scores else "validation"
-            shown = ("accuracy", "macro_f1", "mcc")
+            shown = [name for name in (*METRICS, *TOKEN_METRICS) if name in scores[split]]
             said = f"{split} " + ", ".join(f"{name} {scores[split][name]:.3f}" for name in shown)
             self._last = f" · last: {job.spec.method} {said}"
         elif status is not None:

@@ -12,12 +12,12 @@ import shutil
 from pathlib import Path
 
 from paretune.core.errors import RecordError, said
-from paretune.records.store import EARLIER_FILE, StudyFolder
+from paretune.records.store import EARLIER_FILE, TOKEN_LOSSES_FILE, StudyFolder
 
 STUDY_FILES = ("study.json", "explore.json", "examples.json", "inference.json")
 RUN_FILES = (
     *("spec.json", "status", "provenance.json", "measurements.json"),
-    *("predictions.parquet", EARLIER_FILE, "events.jsonl"),
+    *("predictions.parquet", TOKEN_LOSSES_FILE, EARLIER_FILE, "events.jsonl"),
 )
 
 

@@ -34,6 +34,7 @@ from paretune.repro.provenance import machine
 from paretune.study.design import Study, with_settled_model
 from paretune.study.plan import Digests, Job, Plan, look, losing_trials
 from paretune.study.worker import work
+from paretune.tasks.task import TASKS
 
 POLL_SECONDS = 0.25
 WAIT_SECONDS = 1.0
@@ -65,14 +66,17 @@ def _source_stamp(spec: DataSpec, base: Path) -> list[list[str | int]]:
     return found
 
 
-def _prepared(spec: DataSpec, base: Path, where: Path, outdates: Path | None, progress: Progress) -> Prepared:
+def _prepared(
+    spec: DataSpec, base: Path, where: Path, outdates: Path | None, progress: Progress, labelled: bool = True
+) -> Prepared:
     """The splits, made once: again only when the table or a file behind it changed; then `outdates` is removed."""
-    key = canonical_hash({"data": spec.model_dump(mode="json"), "files": _source_stamp(spec, base)})
+    decided = {"data": spec.model_dump(mode="json"), "files": _source_stamp(spec, base)}
+    key = canonical_hash(decided if labelled else decided | {"labelled": False})
     stamp = where / "key"
     if stamp.exists() and stamp.read_text() == key:
         return load(where)
     progress.note(f"preparing data: {spec.train}")
-    prepared = prepare(spec, base)
+    prepared = prepare(spec, base, labelled)
     save(prepared, where)
     write_atomically(stamp, key)
     if outdates is not None:
@@ -121,7 +125,8 @@ def describe(
 ) -> tuple[Digests, StudyRecord]:
     """Prepare and explore the data, and make the study's record; `model` is the base model's hash."""
     explored = folder.path / "explore.json"
-    prepared = _prepared(study.file.data, study.base, folder.data, explored, progress)
+    labelled = TASKS.load(study.file.task.kind).labelled
+    prepared = _prepared(study.file.data, study.base, folder.data, explored, progress, labelled)
     earlier = _earlier(study, folder, progress)
     source = study.file.model.source
     longest = study.file.train.max_tokens

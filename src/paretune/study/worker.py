@@ -21,7 +21,6 @@ import torch
 from paretune.core.errors import ParetuneError, RunError, StorageError
 from paretune.core.events import PhaseEnded, PhaseStarted
 from paretune.core.limits import usable_cores
-from paretune.data.encoding import encode
 from paretune.data.prepare import load
 from paretune.measure.latency import probe
 from paretune.measure.meter import Meter
@@ -119,7 +118,11 @@ def _finish(desk: Desk, probabilities: dict[str, np.ndarray], before: Measuremen
     """Write predictions, and the measurements with test scores, of a run that is done."""
     scored = {split: scored_split(desk, split, found_nc) for split, found_nc in probabilities.items()}
     outcomes = [(split, split, outcome) for split, (outcome, _) in scored.items() if split != "validation"]
-    desk.folder.write_predictions(prediction_rows(desk.data, outcomes))
+    rows = prediction_rows(desk.data, outcomes)
+    if desk.task.labelled:
+        desk.folder.write_predictions(rows)
+    else:
+        desk.folder.write_token_losses(rows)
     scores = {**before.scores, **{split: values for split, (_, values) in scored.items()}}
     known = {cost.phase for cost in before.phases}
     phases = [*before.phases, *(cost for cost in desk.meter.costs() if cost.phase not in known)]
@@ -144,7 +147,7 @@ def _score_adaptation(desk: Desk, method: Adaptation, first: Desk | None, probe_
         model.eval()
         with torch.inference_mode(), fast_path(model, precision, fixed=True):
             latency = probe(
-                lambda texts: predict(model, desk.task, encode(tokenizer, texts, longest, prefix), precision),
+                lambda texts: predict(model, desk.task, desk.task.encode(tokenizer, texts, longest, prefix), precision),
                 desk.data.splits["test"].texts,
             )
         desk.emit(PhaseEnded("latency"))

@@ -8,17 +8,21 @@ Not here: the metrics' formulas (`stats/metrics.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from paretune.core.errors import DataError, said
-from paretune.stats.metrics import all_scores
+from paretune.data.encoding import Encoded
+from paretune.stats.metrics import METRICS, all_scores
 from paretune.tasks.task import Outcome, Task
 
 
-class Classification(Task):
+class Classification(Task[Outcome]):
     """One of c labels for each text; logits and probabilities have the order of `labels`."""
+
+    metrics: ClassVar[tuple[str, ...]] = METRICS
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         self.labels = labels
@@ -35,13 +39,19 @@ class Classification(Task):
             raise DataError(said(f"label {unknown[0]!r}", "one of " + ", ".join(self.labels)))
         return torch.tensor([self._index[label] for label in labels], dtype=torch.long)
 
-    def loss_sum(self, logits_bc: torch.Tensor, targets_b: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(logits_bc.float(), targets_b, reduction="sum")
+    def loss_sum(self, outputs_bc: torch.Tensor, targets_b: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(outputs_bc.float(), targets_b, reduction="sum")
 
     def probabilities(self, logits_bc: torch.Tensor) -> torch.Tensor:
+        """Probabilities of the classes, shape (b, c)."""
         return torch.softmax(logits_bc.float(), dim=-1)
 
-    def outcome(self, probabilities_nc: np.ndarray, labels: Sequence[str]) -> Outcome:
+    def results(self, outputs_nc: torch.Tensor, encoded: Encoded) -> np.ndarray:
+        """Probabilities of the classes, shape (n, c)."""
+        return self.probabilities(outputs_nc).numpy()
+
+    def outcome(self, results_nc: np.ndarray, labels: Sequence[str]) -> Outcome:
+        probabilities_nc = results_nc
         best_n = probabilities_nc.argmax(axis=1)
         rows_n = np.arange(len(labels))
         truth_n = np.array([self._index[label] for label in labels], dtype=int)
