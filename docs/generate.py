@@ -1,4 +1,4 @@
-"""Writes docs/cli.md, docs/methods.md, docs/settings.md and the tables of the READMEs, or checks that they are true.
+"""Writes the generated pages of docs/ and the tables of the READMEs, or checks that they are true.
 
 Not here: any fact of its own; a page changes when the command line, a method, a settings model or a record does. The
 output does not depend on the terminal, the language or the folder in which it runs.
@@ -15,7 +15,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -25,6 +25,8 @@ os.environ["LC_ALL"] = "C"
 
 import annotated_types
 import typer
+from performance import performance_page
+from pipe_tables import table
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -39,12 +41,6 @@ DOCS = Path(__file__).parent
 COLUMNS = 100
 MADE_BY = "<!-- Made by docs/generate.py; `make docs` writes it anew. -->"
 PLAIN_TYPES = {str: "string", int: "integer", float: "number", bool: "true or false", Any: "any value"}
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def code(text: str) -> str:
@@ -219,6 +215,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/cli.md": help_page,
     "docs/methods.md": methods_page,
     "docs/settings.md": settings_page,
+    "docs/performance.md": lambda: f"{MADE_BY}\n\n{performance_page(DOCS.parent / 'results' / 'bench')}\n",
     "README.md": lambda: readme("README.md", "en"),
     "README.ru.md": lambda: readme("README.ru.md", "ru"),
 }

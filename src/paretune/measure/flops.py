@@ -22,9 +22,8 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
+from paretune.models.sources import DECODERS
 from paretune.models.surgery import layers
-
-CAUSAL = ("llama",)  # config.model_type of those whose tokens see none after them
 
 # (input features, output features) of a linear map → how many of that shape the blocks have
 Shapes = Mapping[tuple[int, int], int]
@@ -107,7 +106,7 @@ def arithmetic(encoder: nn.Module) -> Arithmetic:
         _width(plain),
         len(blocks),
         len(blocks) - lowest,
-        plain.config.model_type in CAUSAL,
+        plain.config.model_type in DECODERS,
         shapes,
     )
 

@@ -9,7 +9,6 @@ are base model, rows, tokens, batch size, rank and targets of the low-rank updat
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,16 +18,16 @@ from typing import Literal
 import numpy as np
 
 import paretune
-from paretune.core.config import JsonObject, nearest
+from paretune.core.config import JsonObject, nearest, validated
 from paretune.core.errors import RunError, UnknownNameError, said
 from paretune.data.encoding import encode
 from paretune.data.prepare import prepare
 from paretune.data.sources import DataSpec
-from paretune.measure.flops import CAUSAL, Arithmetic, arithmetic
+from paretune.measure.flops import Arithmetic, arithmetic
 from paretune.measure.speed import Job
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_encoder, load_tokenizer
-from paretune.models.sources import model_folder
+from paretune.models.sources import ModelSpec, model_type, settled
 from paretune.repro.seeding import torch_generator
 from paretune.study.bench_train_ours import SEED, adaptation, train_spec
 from paretune.study.bench_train_processes import Runner
@@ -90,10 +89,10 @@ def bench_train(plan: BenchPlan, say: Callable[[str], None]) -> JsonObject:
     if len({one.row_tokens for one in samples}) > 1:
         raise RunError(said(f"both sides tokenized to {[one.row_tokens for one in samples]}", "the same tokens"))
     return {
-        "model": plan.model,
+        "model": shown(plan.model),
         "method": plan.method,
         **summary(pairs, counted, stock_full),
-        "data": plan.data,
+        "data": shown(plan.data),
         "peer": plan.peer if script else None,
         "seconds": plan.seconds,
         "batch_size": plan.batch_size,
@@ -134,15 +133,15 @@ def prepared_job(plan: BenchPlan) -> tuple[str, Job]:
     Raises:
         UsageError: model or data cannot be had.
     """
-    config = json.loads((model_folder(plan.model) / "config.json").read_text(encoding="utf-8"))
-    kind = str(config["model_type"])
-    data = prepare(DataSpec(train=plan.data, text=plan.text, label=plan.label), Path.cwd())
+    model = settled(validated({"source": plan.model}, ModelSpec, "--model"))
+    table = {"train": plan.data, "text": plan.text, "label": plan.label}
+    data = prepare(validated(table, DataSpec, "--data"), Path.cwd())
     rows = data.splits["train"]
     if len(rows) > MOST_ROWS:
         rows = rows.take(np.linspace(0, len(rows) - 1, MOST_ROWS).astype(int).tolist())
     job = Job(
         source=plan.model,
-        pooling=pooling_of(kind),
+        pooling=model.pooling,
         method=plan.method,
         rank=RANK,
         texts=list(rows.texts),
@@ -154,12 +153,13 @@ def prepared_job(plan: BenchPlan) -> tuple[str, Job]:
         seconds=plan.seconds,
         warm_steps=WARM_STEPS,
     )
-    return kind, job.model_copy(update={"learning_rate": adaptation(job).default_learning_rate})
+    return model_type(plan.model), job.model_copy(update={"learning_rate": adaptation(job).default_learning_rate})
 
 
-def pooling_of(kind: str) -> str:
-    """A text's features: the last token's where tokens see none after them, else the mean."""
-    return "last" if kind in CAUSAL else "mean"
+def shown(reference: str) -> str:
+    """A reference for a record that others read: of a local file or folder its name alone."""
+    kind, _, rest = reference.partition(":")
+    return f"path:{Path(rest).name}" if kind == "path" else reference
 
 
 def shapes_of(job: Job) -> tuple[Arithmetic, int]:

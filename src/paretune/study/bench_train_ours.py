@@ -95,5 +95,7 @@ def measured(job: Job, meter: Meter) -> Sample:
 
 if __name__ == "__main__":
     die_with_parent()
-    TASKS.load(TASK), METHODS.load("lora"), METHODS.load("full")  # imported now, not when they are first asked for
+    METHODS.load("lora")  # imports what would else be imported later and look like a need of training
+    METHODS.load("full")
+    TASKS.load(TASK)
     serve_job(measured)

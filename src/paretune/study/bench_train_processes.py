@@ -49,7 +49,7 @@ class Runner:
         return self._sample(job.model_copy(update={"settings": settings}), [str(self._script)], self._as_it_is)
 
     def ceiling(self, counted: Arithmetic, rows: int) -> float:
-        """FLOP a second of the model's own products now."""
+        """FLOP a second of the model's own products now, in the environment of ours."""
         asked = {
             "shapes": [[inputs, outputs, count] for (inputs, outputs), count in counted.shapes.items()],
             "rows": rows,
@@ -57,7 +57,7 @@ class Runner:
             "threads": usable_cores(),
             "seconds": CEILING_SECONDS,
         }
-        found = _last_line(["-m", "paretune.measure.machine", json.dumps(asked)], self._as_it_is)
+        found = _last_line(["-m", "paretune.measure.machine", json.dumps(asked)], self._workers)
         return float(found["flops_per_second"])
 
     def _sample(self, job: Job, command: Sequence[str], environment: Mapping[str, str]) -> Sample:

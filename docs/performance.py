@@ -1,0 +1,172 @@
+"""The page docs/performance.md, made of the published lines of `paretune bench train`.
+
+Not here: measuring, and any figure of its own; a case without its file is "not measured". `generate.py` writes it.
+
+    performance_page(Path("results/bench"))
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipe_tables import table
+
+from paretune.core.config import JsonObject
+from paretune.core.errors import RecordError, said
+
+MISSING = "not measured"
+NO_FIGURE = "–"
+INTRODUCTION = """\
+How fast and in how little memory paretune trains, beside plain `peft` and `transformers.Trainer` on the same rows, with
+the same batch size, tokens, AdamW and, for LoRA, rank 8 on all linear maps. Each figure is the median over pairs of
+processes that were run in turn on an otherwise idle machine.
+
+- **stock** is the peer with its defaults: fp32, the model's own dropout, random order. **best** is the faster of that
+  and bf16 autocast with batches of like length.
+- **tokens a second** counts real tokens, not padding.
+- **roofline fraction** is useful arithmetic a second over the matrix ceiling: the model's own products in the batch's
+  own size, measured in the same minute. Useful are 4 (LoRA) or 6 (full) FLOP for each weight of the blocks and token,
+  and attention; not the embeddings, the updates' own products, padding, or what is computed twice.
+- **memory** ratios are of peaks above the process's size after its imports; the sizes beside them are whole peaks. The
+  peak comes with the largest batch, whose positions (padding included) are given for both sides."""
+NO_LORA = "LoRA only"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file of results/bench that is expected, and the command that makes its line."""
+
+    file: str
+    model: str
+    method: str
+    options: str
+
+    @property
+    def command(self) -> str:
+        return f"paretune bench train --model {self.model} --method {self.method}{self.options} --json"
+
+
+ENCODERS_AND_DECODER = (
+    ("asset:minilm-l6", ""),
+    ("asset:e5-small", " --data path:FOLDER/train.csv --label emotion --max-tokens 64"),
+    ("asset:smollm2-135m", " --seconds 120"),
+)
+CASES = tuple(
+    Case(f"train-{model.partition(':')[2]}-{method}", model, method, options)
+    for model, options in ENCODERS_AND_DECODER
+    for method in ("lora", "full")
+)
+Cell = Callable[[JsonObject], str]
+
+
+def number(name: str) -> Cell:
+    """A figure with three digits."""
+    return lambda line: NO_FIGURE if line.get(name) is None else format(line[name], "#.3g").rstrip(".")
+
+
+def whole(name: str) -> Cell:
+    return lambda line: NO_FIGURE if line.get(name) is None else format(line[name], ".0f")
+
+
+def gigabytes(name: str) -> Cell:
+    return lambda line: NO_FIGURE if line.get(name) is None else f"{line[name] / 1e9:.2f} GB"
+
+
+SPEED: dict[str, Cell] = {
+    "× stock": number("ratio"),
+    "× best": number("ratio_best_peer"),
+    "roofline fraction": number("roofline_fraction"),
+    "tokens a second": whole("ours_tokens_per_second"),
+    "stock": whole("peer_tokens_per_second"),
+    "best": whole("best_peer_tokens_per_second"),
+    "positions ÷ tokens": number("ours_padding_ratio"),
+    "stock's": number("peer_padding_ratio"),
+}
+MEMORY: dict[str, Cell] = {
+    "peak": gigabytes("ours_peak_memory_bytes"),
+    "stock": gigabytes("peer_peak_memory_bytes"),
+    "best": gigabytes("best_peer_peak_memory_bytes"),
+    "÷ stock": number("memory_ratio"),
+    "÷ best": number("memory_ratio_best_peer"),
+    "÷ stock full fine-tuning": lambda line: (
+        NO_LORA if line.get("method") == "full" else number("memory_ratio_stock_full")(line)
+    ),
+    "largest batch, ours and stock": lambda line: " / ".join(
+        whole(f"{side}_largest_batch_tokens")(line) for side in ("ours", "peer")
+    ),
+}
+HOW: dict[str, Cell] = {
+    "data": lambda line: str(line.get("data", NO_FIGURE)),
+    "batch": whole("batch_size"),
+    "longest text": lambda line: f"{line['longest_tokens']} tokens" if "longest_tokens" in line else NO_FIGURE,
+    "pairs": lambda line: f"{line['pairs']} of {line['seconds']:g} s" if "pairs" in line else NO_FIGURE,
+    "ceiling": lambda line: (
+        f"{line['ceiling_flops_per_second'] / 1e9:.0f} GFLOP/s" if "ceiling_flops_per_second" in line else NO_FIGURE
+    ),
+    "date": lambda line: str(line.get("date", NO_FIGURE)),
+    "machine": lambda line: machine(line.get("machine")),
+}
+
+
+def machine(found: object) -> str:
+    """What a record says of the machine, in a few words."""
+    if not isinstance(found, dict):
+        return NO_FIGURE
+    known: JsonObject = found
+    parts = [str(known.get("processor", "")), f"{known.get('cores')} cores"]
+    if isinstance(size := known.get("memory_bytes"), int):
+        parts.append(f"{size / 2**30:.0f} GiB")
+    parts.append("bf16" if known.get("bf16") else "no bf16")
+    return ", ".join(part for part in parts if part)
+
+
+def read_line(file: Path) -> JsonObject | None:
+    """The line of a file; None where there is none.
+
+    Raises:
+        RecordError: the file holds no JSON object.
+    """
+    if not file.exists():
+        return None
+    try:
+        found: object = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecordError(said(f"{file} cannot be read: {error}", "the last line of a bench")) from error
+    if not isinstance(found, dict):
+        raise RecordError(said(f"{file} holds no object", "the last line of a bench"))
+    return found
+
+
+def section(title: str, cells: dict[str, Cell], lines: dict[str, JsonObject | None]) -> list[str]:
+    """A table of all cases, expected ones first."""
+    known = {case.file: (case.model, case.method) for case in CASES}
+    rows: list[list[str]] = []
+    for file, line in lines.items():
+        model, method = known.get(file) or (str((line or {}).get("model")), str((line or {}).get("method")))
+        filled = [MISSING] + [""] * (len(cells) - 1) if line is None else [cell(line) for cell in cells.values()]
+        rows.append([f"`{model}`", method, *filled])
+    return [f"## {title}", table(["model", "method", *cells], rows)]
+
+
+def performance_page(folder: Path) -> str:
+    """The page's text without its mark."""
+    files = [*(case.file for case in CASES), *sorted(one.stem for one in folder.glob("train-*.json"))]
+    lines = {file: read_line(folder / f"{file}.json") for file in dict.fromkeys(files)}
+    commands = "\n".join(
+        f"{case.command} | python benchmarks/stamp.py > results/bench/{case.file}.json" for case in CASES
+    )
+    return "\n\n".join(
+        [
+            "# Performance of training",
+            INTRODUCTION,
+            *section("Speed", SPEED, lines),
+            *section("Memory", MEMORY, lines),
+            *section("Where and how", HOW, lines),
+            "## Measuring it again",
+            "On a machine that does nothing else, from the checkout's root; `make docs` then writes this page anew.",
+            f"```sh\n{commands}\n```",
+        ]
+    )
