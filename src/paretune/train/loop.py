@@ -135,12 +135,13 @@ def _step(
     """Leave clipped gradients of the batch's mean loss in the parameters."""
     loss, tokens, padded = 0.0, 0, 0
     size = spec.micro_batch_size or len(batch)
+    units = task.units([len(encoded.ids[row]) for row in batch])
     for start in range(0, len(batch), size):
         rows = batch[start : start + size]
         input_ids_bt, mask_bt = encoded.padded(rows)
         with autocast(precision):
             features_bh = model.pooled(input_ids_bt, mask_bt)
-        part = task.loss_sum(model.head(features_bh), targets_n[rows]) / len(batch)
+        part = task.loss_sum(model.head(features_bh), targets_n[rows]) / units
         part.backward()
         loss += part.item()
         tokens += int(mask_bt.sum())
