@@ -14,6 +14,7 @@ from paretune.core.config import JsonObject
 from paretune.core.errors import RecordError, UnknownNameError
 from paretune.measure.flops import Arithmetic
 from paretune.measure.speed import Sample, Window, Work
+from paretune.records.schema import PhaseCost
 from paretune.study import bench_train
 from paretune.study.bench_train_summary import Pair, best_setting, report_lines, summary
 
@@ -99,8 +100,9 @@ def test_a_window_begins_after_the_warm_up_and_ends_with_a_step() -> None:
     class Costs:
         memory_after_imports_bytes = 5
 
-        def cost(self, phase: str) -> object:
-            return type("Cost", (), {"peak_memory_bytes": {"load": 7, "tokenize": 6, "step": 9}[phase]})
+        def costs(self) -> list[PhaseCost]:
+            peaks = {"load": 7, "tokenize": 6, "step": 9, "eval": 8}
+            return [PhaseCost(phase=one, seconds=1, cpu_seconds=1, peak_memory_bytes=peaks[one]) for one in peaks]
 
     found = window.sample(Costs(), 1, "fp32", 2)  # pyright: ignore[reportArgumentType]
     assert (found.tokens, found.squares, found.steps, found.seconds) == (30 + 40 + 50, 12, 3, 11.0)

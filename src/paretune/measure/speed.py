@@ -20,8 +20,6 @@ from typing import Literal
 from paretune.core.config import Settings
 from paretune.measure.meter import Meter
 
-PHASES = ("load", "tokenize", "step")  # of a job, in this order; the process's peak is that of the highest
-
 
 class Job(Settings):
     """The same training for every side: all of one data set's rows, one batch size, one rate for AdamW.
@@ -107,7 +105,7 @@ class Window:
         return now - self._began >= self._wanted
 
     def sample(self, meter: Meter, row_tokens: int, precision: str, trainable_parameters: int) -> Sample:
-        """The figures, with the memory of the meter's phases."""
+        """The figures; the process's peak is that of the meter's highest phase."""
         return Sample(
             tokens=sum(one.tokens for one in self._work),
             padded_tokens=sum(one.padded for one in self._work),
@@ -118,7 +116,7 @@ class Window:
             largest_batch_tokens=self.largest_batch_tokens,
             row_tokens=row_tokens,
             imports_bytes=meter.memory_after_imports_bytes,
-            peak_bytes=max(meter.cost(phase).peak_memory_bytes for phase in PHASES),
+            peak_bytes=max(cost.peak_memory_bytes for cost in meter.costs()),
             precision=precision,
             trainable_parameters=trainable_parameters,
         )
