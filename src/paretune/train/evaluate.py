@@ -13,32 +13,26 @@ import torch
 from paretune.core.errors import InertAdapterError, said
 from paretune.data.encoding import Encoded
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.precision import Precision
+from paretune.models.precision import Precision, autocast
 from paretune.models.surgery import trainable
 from paretune.tasks.task import Task
 from paretune.train.batches import length_batches
 from paretune.train.fast_encoder import fast_path
-from paretune.train.frozen_prefix import Shelf, inputs_of
 
 EVALUATION_BATCH = 32
 PROBE_ROWS = 16
 
 
-def _outputs(
-    model: EncoderClassifier, encoded: Encoded, precision: Precision, shelf: Shelf | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _outputs(model: EncoderClassifier, encoded: Encoded, precision: Precision) -> tuple[torch.Tensor, torch.Tensor]:
     """Features (n, h) and logits (n, c) in the order of the texts; the batches depend on the lengths alone."""
     model.eval()
     features: list[torch.Tensor] = []
     logits: list[torch.Tensor] = []
     order: list[int] = []
-    with (
-        torch.inference_mode(),
-        fast_path(model, precision, fixed=True) as way,
-        inputs_of(model, encoded, precision, way.fast, shelf) as inputs,
-    ):
+    with torch.inference_mode(), fast_path(model, precision, fixed=True):
         for index_b in length_batches(encoded.lengths_n, EVALUATION_BATCH):
-            features_bh = inputs.features(index_b.tolist())
+            with autocast(precision):
+                features_bh = model.pooled(*encoded.padded(index_b.tolist()))
             features.append(features_bh)
             logits.append(model.head(features_bh))
             order.extend(index_b.tolist())
