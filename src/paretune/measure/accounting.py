@@ -6,14 +6,14 @@ calibrated (`calibration.py`); `block_bytes` is what the formula says of it. Sou
 (https://arxiv.org/abs/2205.05198) for activations, Loshchilov & Hutter 2019 (https://arxiv.org/abs/1711.05101) for
 AdamW's two moments. Not here: arithmetic (`flops.py`), what was really used (`meter.py`).
 
-    found = census(model); parts = memory_parts(found, Work(rows=16, width=128, active_words=2000), "bf16", constants)
+    found = census(model); parts = memory_parts(found, Work(16, 128, active_words=2000), [], "bf16", constants)
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, cast
 
 from peft import PeftModel
@@ -221,40 +221,41 @@ def weight_bytes(found: Census, work: Work, precision: Format) -> float:
 
 
 def computed(found: Census) -> str:
-    """Which products a step has: "forward" alone, also "passed" gradients, or also the matrices' own ("learning")."""
+    """Which products a step has: "forward" alone, also gradients that are "passed" on, low-rank updates ("low_rank"), or
+    the matrices' own gradients ("learning")."""
     if found.arithmetic.learning > 0:
         return "learning"
+    if found.arithmetic.low_rank > 0:
+        return "low_rank"
     return "passed" if found.encoder_learns else "forward"
 
 
 def memory_parts(
-    found: Census, work: Work, evaluation: Work, precision: Format, constants: MemoryConstants
+    found: Census, work: Work, evaluations: Sequence[Work], precision: Format, constants: MemoryConstants
 ) -> MemoryParts:
-    """Bytes by part at the peak of a whole run: that of a training step, or of evaluation where that needs more."""
+    """Bytes by part at the peak of a whole run: that of a training step, or of an evaluation where that needs more."""
     held = held_parameters(found, work.active_words)
     gradients, moments = float(held * FP32), float(held * FP32 * MOMENTS)
     kept = constants.kept * constants.block.of(work) * found.arithmetic.passed_blocks
-    working = constants.working * constants.block.of(work)
-    shared = -min(gradients, kept)
-    weights = weight_bytes(found, work, precision)
-    kernels = constants.width_bytes.get(computed(found), 0.0) * work.widths
-    logits = float(work.rows * found.classes * FP32 * 3)  # scores, their logarithms, their gradient
-    process = constants.started_bytes + constants.fixed_bytes
-    step = process + weights + gradients + moments + kept + working + shared + kernels + logits
-    evaluating = (
-        process
-        + weights
-        + constants.evaluation * constants.block.of(evaluation)
-        + constants.width_bytes.get("forward", 0.0) * evaluation.widths
-    )
-    return MemoryParts(
-        process=process,
-        weights=weights,
+    parts = MemoryParts(
+        process=constants.started_bytes + constants.fixed_bytes,
+        weights=weight_bytes(found, work, precision),
         gradients=gradients,
         optimizer=moments,
-        activations=kept + working,
-        logits=logits,
-        kernels=kernels,
-        shared=shared,
-        evaluation=max(0.0, evaluating - step),
+        activations=kept + constants.working * constants.block.of(work),
+        logits=float(work.rows * found.classes * FP32 * 3),  # scores, their logarithms, their gradient
+        kernels=constants.width_bytes.get(computed(found), 0.0) * work.widths,
+        shared=-min(gradients, kept),
+        evaluation=0.0,
     )
+    evaluating = max(
+        (
+            parts.process
+            + parts.weights
+            + constants.evaluation * constants.block.of(one)
+            + constants.width_bytes.get("forward", 0.0) * one.widths
+            for one in evaluations
+        ),
+        default=0.0,
+    )
+    return replace(parts, evaluation=max(0.0, evaluating - parts.total))

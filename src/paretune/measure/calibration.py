@@ -11,7 +11,8 @@ which a process of their own measures, and where the result is kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
@@ -30,7 +31,8 @@ from paretune.measure.accounting import (
     weight_bytes,
 )
 
-PRODUCTS = ("forward", "passed", "learning")
+PRODUCTS = ("forward", "passed", "low_rank", "learning")
+SCATTERED = 1.2  # what lasts lies between what is given back: so much more is resident (seen over 40 steps)
 EVALUATION_ROWS = 32
 
 
@@ -48,8 +50,8 @@ class Sample(Settings):
 
     Memory in bytes: after imports, with the tokenizer, at the peaks of training and of evaluation. `growth_bytes` is
     what the process allocated for good in the later steps, `growth_widths` how many new widths they had.
-    `capped_over_bytes` is by how much more a memory cap counts than is resident. `saved_position_bytes` and
-    `saved_pair_bytes` are what backward was seen to keep of one block.
+    `capped_over_bytes` is by how much more a memory cap counts than is resident, before the steps and after.
+    `saved_position_bytes` and `saved_pair_bytes` are what backward was seen to keep of one block.
     """
 
     kind: str
@@ -68,6 +70,7 @@ class Sample(Settings):
     evaluation_peak_bytes: int
     growth_bytes: int
     growth_widths: int
+    capped_over_before_bytes: int
     capped_over_bytes: int
     widths: int
     saved_position_bytes: float
@@ -97,7 +100,7 @@ class Calibration(Settings):
     fixed_bytes: float
     width_bytes: dict[str, float]
     capped_over_bytes: float
-    capped_over_width_bytes: float
+    capped_over_width_bytes: dict[str, float]
     seconds_per_step: float
     seconds_per_forward_flop: float
     seconds_per_backward_flop: float
@@ -124,27 +127,40 @@ class Calibration(Settings):
             width_bytes=self.width_bytes,
         )
 
-    def step_seconds(self, found: Census, rows: int, width: int, passes: int, held: int) -> float:
-        """One optimizer step of so many texts, all padded to one width, computed in so many passes; nothing is new.
-
-        `held`: numbers that the optimizer moves.
-        """
-        forward, backward = flops(found, rows, width)
+    def training_seconds(self, found: Census, computed: Amount, steps: int, held: int) -> float:
+        """So many optimizer steps; `held`: numbers that the optimizer moves."""
+        forward, backward = flops(found, computed.positions, computed.squares)
         return (
-            self.seconds_per_step * passes
+            self.seconds_per_step * computed.passes
             + self.seconds_per_forward_flop * forward
             + self.seconds_per_backward_flop * backward
-            + self.seconds_per_held_parameter * held
+            + self.seconds_per_held_parameter * held * steps
+            + self.seconds_per_new_width * computed.widths
         )
 
-    def evaluation_seconds(self, found: Census, rows: int, width: int) -> float:
-        """One pass without gradients."""
-        return self.seconds_per_step / 2 + self.seconds_per_evaluation_flop * flops(found, rows, width)[0]
+    def evaluation_seconds(self, found: Census, computed: Amount) -> float:
+        """Passes without gradients."""
+        forward, _ = flops(found, computed.positions, computed.squares)
+        return self.seconds_per_step / 2 * computed.passes + self.seconds_per_evaluation_flop * forward
+
+    def capped_over(self, sort: str, widths: int) -> float:
+        """By how much more a memory cap counts than is resident."""
+        return self.capped_over_bytes + self.capped_over_width_bytes.get(sort, 0.0) * widths
 
 
-def flops(found: Census, rows: int, width: int) -> tuple[float, float]:
-    """FLOP of the forward and of the backward pass that are really computed, padding included."""
-    positions, squares = rows * width, rows * width**2
+@dataclass(frozen=True)
+class Amount:
+    """What is computed in all, padding included: passes, positions, squares of lengths summed over the texts, and the
+    different shapes among the passes."""
+
+    passes: int
+    positions: int
+    squares: int
+    widths: int
+
+
+def flops(found: Census, positions: int, squares: int) -> tuple[float, float]:
+    """FLOP of the forward and of the backward pass, low-rank updates included."""
     count = found.arithmetic
     forward = count.forward_flops(positions, squares)
     both = count.useful_flops(positions, squares) + count.low_rank_flops(positions)
@@ -154,16 +170,15 @@ def flops(found: Census, rows: int, width: int) -> tuple[float, float]:
 def sample_counts(found: Census, active_words: int, precision: Format) -> dict[str, float | int | str]:
     """The fields of a sample that come from counting."""
     count = found.arithmetic
-    one, many = flops(found, 1, 1), flops(found, 1, 1_000_000)
-    per_pair = [(many[place] - one[place] * 1e6) / (1e12 - 1e6) for place in (0, 1)]
+    position, pair = flops(found, 1, 0), flops(found, 0, 1)
     return {
         "precision": precision,
         "passed_blocks": count.passed_blocks,
         "computed": computed(found),
-        "forward_flops_per_position": one[0] - per_pair[0],
-        "forward_flops_per_pair": per_pair[0],
-        "backward_flops_per_position": one[1] - per_pair[1],
-        "backward_flops_per_pair": per_pair[1],
+        "forward_flops_per_position": position[0],
+        "forward_flops_per_pair": pair[0],
+        "backward_flops_per_position": position[1],
+        "backward_flops_per_pair": pair[1],
         "held_parameters": held_parameters(found, active_words),
         "weight_bytes": weight_bytes(found, Work(1, 1, active_words), precision),
     }
@@ -174,10 +189,10 @@ def fit(samples: Sequence[Sample]) -> Calibration:
     assert samples
     widest = max(samples, key=lambda one: (one.saved_position_bytes, one.passed_blocks))
     block = BlockBytes(widest.saved_position_bytes, widest.saved_pair_bytes)
-    width_bytes = _width_bytes(samples)
+    width_bytes = _by_product(samples, lambda one: (round(SCATTERED * one.growth_bytes), one.growth_widths))
     started = float(np.median([one.tokenizer_bytes for one in samples]))
     kept, working, fixed = _memory(samples, block, width_bytes, started)
-    over, over_width = _line([(one.widths, one.capped_over_bytes) for one in samples])
+    over_width = _by_product(samples, lambda one: (one.capped_over_bytes - one.capped_over_before_bytes, one.widths))
     seconds = _seconds(samples)
     evaluations = [_evaluation_bytes(one, block, width_bytes, started + fixed) for one in samples]
     evaluation_rates = [
@@ -194,7 +209,7 @@ def fit(samples: Sequence[Sample]) -> Calibration:
         evaluation=min(evaluations),  # where training used least, the process had least left over
         fixed_bytes=fixed,
         width_bytes=width_bytes,
-        capped_over_bytes=over,
+        capped_over_bytes=_median(samples, "capped_over_before_bytes"),
         capped_over_width_bytes=over_width,
         seconds_per_step=seconds[0],
         seconds_per_forward_flop=seconds[1],
@@ -223,15 +238,15 @@ def _backward(one: Sample, rows: int, width: int) -> float:
     return one.backward_flops_per_position * rows * width + one.backward_flops_per_pair * rows * width**2
 
 
-def _width_bytes(samples: Sequence[Sample]) -> dict[str, float]:
-    """By what is computed: growth for each new width; what was not measured takes the most that was."""
+def _by_product(samples: Sequence[Sample], grown: Callable[[Sample], tuple[int, int]]) -> dict[str, float]:
+    """By what is computed: growth for each new width; what was not measured takes that of learning matrices."""
     found: dict[str, float] = {}
     for name in PRODUCTS:
-        grown = [one.growth_bytes / one.growth_widths for one in samples if one.computed == name and one.growth_widths]
-        if grown:
-            found[name] = max(0.0, float(np.median(grown)))
+        rates = [size / widths for one in samples if one.computed == name for size, widths in [grown(one)] if widths]
+        if rates:
+            found[name] = max(0.0, float(np.median(rates)))
     most = max(found.values(), default=0.0)
-    return {name: found.get(name, most) for name in PRODUCTS}
+    return {name: found.get(name, found.get("learning", most)) for name in PRODUCTS}
 
 
 def _largest(one: Sample) -> Work:
@@ -270,13 +285,6 @@ def _evaluation_bytes(one: Sample, block: BlockBytes, width_bytes: dict[str, flo
     known = process + one.weight_bytes + width_bytes["forward"]
     shape = Work(EVALUATION_ROWS, one.evaluation_width, 0)
     return max(0.0, one.evaluation_peak_bytes - known) / block.of(shape)
-
-
-def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Offset and slope of a line through points, neither below zero."""
-    matrix = np.array([[1.0, x] for x, _ in points])
-    found, _ = nnls(matrix, np.array([max(0.0, y) for _, y in points]))
-    return float(found[0]), float(found[1])
 
 
 def _seconds(samples: Sequence[Sample]) -> list[float]:

@@ -173,7 +173,7 @@ def perform(trial: Trial) -> Sample:
     counted = census(model)
     longest = min(trial.max_tokens, longest_width(model))
     encoded = drawn_texts(trial, counted.words, longest)
-    watch, over = _trained(trial, model, method, encoded, precision, meter)
+    watch, before, over = _trained(trial, model, method, encoded, precision, meter)
     with _phase(meter, "eval"):
         rows = Encoded(encoded.ids[-1:] * (EVALUATION_ROWS * EVALUATION_BATCHES), encoded.pad_id)
         predict(model, _task(trial.classes), rows, precision)
@@ -192,6 +192,7 @@ def perform(trial: Trial) -> Sample:
             "evaluation_peak_bytes": meter.cost("eval").peak_memory_bytes,
             "growth_bytes": growth,
             "growth_widths": growth_widths,
+            "capped_over_before_bytes": max(0, before),
             "capped_over_bytes": max(0, over),
             "widths": sum(watch.new),
             "saved_position_bytes": position,
@@ -223,15 +224,16 @@ def _task(classes: int) -> Task:
 
 def _trained(
     trial: Trial, model: EncoderClassifier, method: Adaptation, encoded: Encoded, precision: Format, meter: Meter
-) -> tuple[_Watch, int]:
-    """Train; what was seen of the steps, and by how much more a cap would count than is resident."""
+) -> tuple[_Watch, int, int]:
+    """Train; what was seen of the steps, and by how much more a cap counts than is resident, before and after."""
     Witness(model, encoded, precision)
     batches = planned_batches(encoded, trial.training, seed=0)
     widths = [max(int(encoded.lengths_n[row]) for row in batch) for batch in batches]
     watch = _Watch(meter, widths, [len(batch) for batch in batches])
     targets_n = torch.arange(len(encoded)) % trial.classes
+    before = used_bytes() - resident_bytes()
     train(model, method, _task(trial.classes), encoded, targets_n, trial.training, LOW_RATE, 0, watch)
-    return watch, used_bytes() - resident_bytes()
+    return watch, before, used_bytes() - resident_bytes()
 
 
 def _encode_seconds(tokenizer: PreTrainedTokenizerBase, encoded: Encoded) -> float:

@@ -1,0 +1,280 @@
+"""What a study will need, before anything of it runs; and which setting of it fits a budget.
+
+For each method: the study's own setting, and where that does not fit, the fastest that does among smaller parts of a
+batch (accumulated to the same optimizer step) and the other number format. Where none fits, the nearest and by how much
+it misses, and whether shorter texts would do. Activation checkpointing is not among the choices: the training loop has
+none. Not here: the formulas (`measure/`, `predict.py`), the words for a reader (`plan_command.py`).
+
+    plan_study(read_study_file(path), Limits(memory_bytes=4 * 2**30, seconds=None), note=print).total_seconds
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from paretune.core.errors import UsageError
+from paretune.core.limits import processor_has_bf16
+from paretune.data.encoding import Encoded, encode
+from paretune.data.prepare import prepare
+from paretune.measure.accounting import Census, Format
+from paretune.measure.calibration import Calibration
+from paretune.methods.method import Adaptation
+from paretune.models.loading import load_tokenizer
+from paretune.models.precision import chosen_precision
+from paretune.records.schema import Predicted
+from paretune.study.calibrate import ProbeShape, calibration, counted
+from paretune.study.design import MethodChoice, Study
+from paretune.study.predict import RunShape, Scoring, predict_run, predict_scoring, shape_of
+from paretune.train.loop import TrainSpec
+
+CHECKPOINTING = "not offered: the training loop has no activation checkpointing"
+SHORTER = (0.75, 0.5, 0.25)  # shares of the longest text that are tried where nothing fits
+Constants = Callable[[Format], Calibration]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one run may take; None: no limit."""
+
+    memory_bytes: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the planner may change: texts computed at once, the number format, and how it compares to the study's."""
+
+    micro_batch_size: int
+    batch_size: int
+    precision: Format
+
+    @property
+    def accumulation(self) -> int:
+        """Passes of one optimizer step."""
+        return -(-self.batch_size // self.micro_batch_size)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting with what it needs: both stages of one run."""
+
+    setting: Setting
+    predicted: Predicted
+    scoring: Scoring
+
+    @property
+    def memory_bytes(self) -> float:
+        """What a cap must allow: the larger of what is resident and what a cap counts, of both stages."""
+        first = max(self.predicted.peak_memory_bytes or 0.0, self.predicted.capped_bytes or 0.0)
+        return max(first, self.scoring.peak_memory_bytes, self.scoring.capped_bytes)
+
+    @property
+    def seconds(self) -> float:
+        """The longer of the two stages: a time limit holds for each."""
+        return max(self.train_seconds, self.scoring.seconds + self.scoring.latency_seconds)
+
+    @property
+    def train_seconds(self) -> float:
+        return sum(self.predicted.seconds.values())
+
+    def misses(self, limits: Limits) -> dict[str, float]:
+        """By how much each limit is passed, in bytes or seconds; empty where it fits."""
+        found: dict[str, float] = {}
+        if limits.memory_bytes is not None and self.memory_bytes > limits.memory_bytes:
+            found["memory_bytes"] = self.memory_bytes - limits.memory_bytes
+        if limits.seconds is not None and self.seconds > limits.seconds:
+            found["seconds"] = self.seconds - limits.seconds
+        return found
+
+    def excess(self, limits: Limits) -> float:
+        """How far from fitting: the larger of both needs over its limit, 1 where it just fits."""
+        over_memory = self.memory_bytes / limits.memory_bytes if limits.memory_bytes else 0.0
+        return max(over_memory, self.seconds / limits.seconds if limits.seconds else 0.0)
+
+
+@dataclass(frozen=True)
+class MethodPlan:
+    """One method: the study's own setting (`own`), the one to take (`chosen`, None where none fits) or the nearest.
+
+    `shorter_tokens`: where nothing fits, the longest text with which the nearest would, if any. `reason`: why nothing
+    is predicted.
+    """
+
+    label: str
+    kind: str
+    own: Option | None = None
+    chosen: Option | None = None
+    nearest: Option | None = None
+    shorter_tokens: int | None = None
+    reason: str = ""
+    trials: int = 0
+    seeds: int = 0
+
+    @property
+    def best(self) -> Option | None:
+        return self.chosen or self.nearest
+
+    @property
+    def total_seconds(self) -> float | None:
+        """All runs of this method: the search's, one for each further seed, and every seed's scoring."""
+        best = self.best
+        if best is None:
+            return None
+        trained = (self.trials + self.seeds - 1) * best.train_seconds
+        return trained + self.seeds * best.scoring.seconds + best.scoring.latency_seconds
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """The whole study."""
+
+    name: str
+    model: str
+    limits: Limits
+    methods: list[MethodPlan]
+    calibrations: dict[str, Calibration]
+    notes: list[str]
+
+    @property
+    def total_seconds(self) -> float:
+        """Of all methods for which it is known."""
+        return sum(one.total_seconds or 0.0 for one in self.methods)
+
+    @property
+    def misfits(self) -> list[str]:
+        """Methods for which no setting fits."""
+        return [one.label for one in self.methods if one.own is not None and one.chosen is None]
+
+
+def settings(train: TrainSpec, formats: Iterable[Format]) -> Iterator[Setting]:
+    """The study's own setting first, then each smaller part of a batch, in every number format."""
+    size = min(train.micro_batch_size or train.batch_size, train.batch_size)
+    for precision in formats:
+        part = size
+        while True:
+            yield Setting(part, train.batch_size, precision)
+            if part == 1:
+                break
+            part = -(-part // 2)
+
+
+def formats(train: TrainSpec, has_bf16: bool) -> list[Format]:
+    """The study's own number format, then the other where this processor multiplies in it."""
+    own = chosen_precision(train.precision)
+    others: list[Format] = ["fp32", *(["bf16"] if has_bf16 else [])]
+    return [own, *(one for one in others if one != own)]
+
+
+def options(
+    found: Census, encoded: dict[str, Encoded], train: TrainSpec, has_bf16: bool, constants: Constants
+) -> Iterator[Option]:
+    """Every setting with what it needs, the study's own first."""
+    for setting in settings(train, formats(train, has_bf16)):
+        shape = shape_of(encoded, train.model_copy(update={"micro_batch_size": setting.micro_batch_size}))
+        yield option(found, shape, setting, constants(setting.precision))
+
+
+def option(found: Census, shape: RunShape, setting: Setting, constants: Calibration) -> Option:
+    """One setting with what it needs."""
+    predicted = predict_run(found, shape, setting.precision, constants)
+    return Option(setting, predicted, predict_scoring(found, shape, setting.precision, constants))
+
+
+def choose(found: Iterable[Option], limits: Limits) -> tuple[Option, Option | None, Option]:
+    """The first option, the one to take and the nearest: the first if it fits, else the fastest that does."""
+    own: Option | None = None
+    fitting: list[Option] = []
+    nearest: Option | None = None
+    for one in found:
+        own = own or one
+        if not one.misses(limits):
+            if one is own:
+                return one, one, one
+            fitting.append(one)
+        if nearest is None or one.excess(limits) < nearest.excess(limits):
+            nearest = one
+    assert own is not None and nearest is not None, "there is always the study's own setting"
+    return own, min(fitting, key=lambda one: one.seconds) if fitting else None, nearest
+
+
+def encoded_sample(study: Study) -> tuple[dict[str, Encoded], int, float]:
+    """All splits as tokens, the number of classes, and the seconds that it took to tokenize."""
+    prepared = prepare(study.file.data, study.base)
+    tokenizer = load_tokenizer(study.file.model.source)
+    longest, prefix = study.file.train.max_tokens, study.file.model.text_prefix
+    began = time.perf_counter()
+    encoded = {name: encode(tokenizer, rows.texts, longest, prefix) for name, rows in prepared.splits.items()}
+    return encoded, len(prepared.labels), time.perf_counter() - began
+
+
+def plan_study(study: Study, limits: Limits, note: Callable[[str], None]) -> StudyPlan:
+    """Predict and choose, method by method.
+
+    Raises:
+        DataError, AssetError, UnknownNameError: data or model cannot be used.
+        RunError: no step could be measured.
+    """
+    note(f"preparing data: {study.file.data.train}")
+    encoded, classes, encode_seconds = encoded_sample(study)
+    train, source = study.file.train, study.file.model.source
+    tokens = sum(int(one.lengths_n.sum()) for one in encoded.values())
+    longest = max(int(one.lengths_n.max()) for one in encoded.values())
+    probed: dict[str, Calibration] = {}
+
+    def constants(precision: Format) -> Calibration:
+        if precision not in probed:
+            rows = train.micro_batch_size or train.batch_size
+            found = calibration(ProbeShape(source, precision, rows, longest), note)
+            probed[precision] = found.model_copy(update={"encode_seconds_per_token": encode_seconds / max(1, tokens)})
+        return probed[precision]
+
+    methods = [_method(study, choice, classes, encoded, limits, constants) for choice in study.methods.values()]
+    return StudyPlan(study.header.name, source, limits, methods, probed, _notes(study))
+
+
+def _notes(study: Study) -> list[str]:
+    found = [f"activation checkpointing: {CHECKPOINTING}"]
+    if study.file.earlier is not None:
+        found.append("the task that is learnt first ([earlier]) is not counted")
+    if not processor_has_bf16():
+        found.append("this processor has no bf16: fp32 alone is offered")
+    return found
+
+
+def _method(
+    study: Study,
+    choice: MethodChoice,
+    classes: int,
+    encoded: dict[str, Encoded],
+    limits: Limits,
+    constants: Constants,
+) -> MethodPlan:
+    plan = MethodPlan(
+        choice.label, choice.kind, trials=max(1, len(choice.learning_rates)), seeds=len(study.header.seeds)
+    )
+    if not isinstance(choice.method, Adaptation):
+        return replace(plan, reason="a baseline: not predicted, small beside the others")
+    train = study.file.train
+    try:
+        found = counted(study.file.model.source, choice.method, classes)
+    except UsageError as error:
+        return replace(plan, reason=str(error))
+    own, chosen, nearest = choose(options(found, encoded, train, processor_has_bf16(), constants), limits)
+    shorter = None
+    if chosen is None:
+        shape = shape_of(encoded, train.model_copy(update={"micro_batch_size": nearest.setting.micro_batch_size}))
+        shorter = _shorter(found, shape, nearest.setting, limits, constants, train.max_tokens)
+    return replace(plan, own=own, chosen=chosen, nearest=nearest, shorter_tokens=shorter)
+
+
+def _shorter(
+    found: Census, shape: RunShape, setting: Setting, limits: Limits, constants: Constants, longest: int
+) -> int | None:
+    """The largest of some shorter longest texts with which a setting fits."""
+    for share in SHORTER:
+        tokens = max(4, int(longest * share))
+        if not option(found, shape.clipped(tokens), setting, constants(setting.precision)).misses(limits):
+            return tokens
+    return None

@@ -1,0 +1,177 @@
+"""Texts, batches and counts → what a run will need: bytes by part, seconds by phase, FLOP. Nothing is run here.
+
+Not here: where the constants come from (`calibrate.py`), which setting to choose (`planner.py`).
+
+    predicted = predict_run(counts, shape_of(encoded, spec), "bf16", constants)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
+
+import numpy as np
+
+from paretune.data.encoding import Encoded
+from paretune.measure.accounting import Census, Format, Work, computed, held_parameters, memory_parts
+from paretune.measure.calibration import Amount, Calibration
+from paretune.measure.latency import BATCHES, WARM_CALLS
+from paretune.records.schema import Predicted
+from paretune.train.batches import length_batches
+from paretune.train.evaluate import EVALUATION_BATCH, PROBE_ROWS
+from paretune.train.loop import TrainSpec, planned_batches
+
+WITNESSED = 2  # a run looks at the first validation texts before and after training
+VALIDATION = "validation"
+
+Pass = tuple[int, int]  # rows, width
+
+
+@dataclass(frozen=True)
+class RunShape:
+    """All passes of a run: the training's, step by step cut into micro-batches, and each split's evaluation.
+
+    `active_words` different words occur in the training texts, of `tokens` real tokens in all epochs, whose squared
+    lengths sum to `squares`; `split_tokens` are each split's.
+    """
+
+    steps: int
+    training: tuple[Pass, ...]
+    evaluations: dict[str, tuple[Pass, ...]]
+    active_words: int
+    tokens: int
+    squares: int
+    split_tokens: dict[str, int]
+
+    @property
+    def work(self) -> Work:
+        """The pass that holds most, and the widths of them all."""
+        rows, width = max(self.training, key=lambda one: (one[0] * one[1], one[1]))
+        return Work(rows, width, self.active_words, len(set(self.training)))
+
+    def clipped(self, longest: int) -> RunShape:
+        """The same texts cut at so many tokens."""
+
+        def cut(passes: Sequence[Pass]) -> tuple[Pass, ...]:
+            return tuple((rows, min(width, longest)) for rows, width in passes)
+
+        return RunShape(
+            self.steps,
+            cut(self.training),
+            {name: cut(passes) for name, passes in self.evaluations.items()},
+            self.active_words,
+            self.tokens,
+            self.squares,
+            self.split_tokens,
+        )
+
+
+def shape_of(encoded: Mapping[str, Encoded], spec: TrainSpec, seed: int = 0) -> RunShape:
+    """The passes that training on `train`, and evaluating the other splits, will make."""
+    train = encoded["train"]
+    lengths_n = train.lengths_n
+    batches = planned_batches(train, spec, seed)
+    passes: list[Pass] = []
+    for batch in batches:
+        size = spec.micro_batch_size or len(batch)
+        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+        passes += [(len(part), int(lengths_n[part].max())) for part in parts]
+    return RunShape(
+        steps=len(batches),
+        training=tuple(passes),
+        evaluations={name: _evaluation(split) for name, split in encoded.items() if name != "train"},
+        active_words=len(set(chain.from_iterable(train.ids))),
+        tokens=int(lengths_n.sum()) * spec.epochs,
+        squares=int((lengths_n.astype(np.int64) ** 2).sum()) * spec.epochs,
+        split_tokens={name: int(split.lengths_n.sum()) for name, split in encoded.items()},
+    )
+
+
+def _evaluation(encoded: Encoded) -> tuple[Pass, ...]:
+    lengths_n = encoded.lengths_n
+    return tuple((len(index), int(lengths_n[index].max())) for index in length_batches(lengths_n, EVALUATION_BATCH))
+
+
+def _amount(passes: Sequence[Pass]) -> Amount:
+    return Amount(
+        passes=len(passes),
+        positions=sum(rows * width for rows, width in passes),
+        squares=sum(rows * width**2 for rows, width in passes),
+        widths=len(set(passes)),
+    )
+
+
+def _work(passes: Sequence[Pass], active_words: int) -> Work:
+    rows, width = max(passes, key=lambda one: one[0] * one[1])
+    return Work(rows, width, active_words, len(set(passes)))
+
+
+def predict_run(found: Census, shape: RunShape, precision: Format, constants: Calibration | None) -> Predicted:
+    """What the first stage of a run (train, evaluate on validation data, save) will need."""
+    train_flops = found.arithmetic.useful_flops(shape.tokens, shape.squares)
+    if constants is None:
+        return Predicted(
+            calibrated=False,
+            trainable_parameters=found.trainable,
+            adapter_bytes=found.saved_bytes,
+            train_flops=train_flops,
+        )
+    work, validation = shape.work, shape.evaluations[VALIDATION]
+    parts = memory_parts(found, work, [_work(validation, shape.active_words)], precision, constants.memory())
+    held = held_parameters(found, shape.active_words)
+    few = _amount([(min(PROBE_ROWS, rows), width) for rows, width in validation[-1:]])
+    read = shape.split_tokens["train"] + shape.split_tokens[VALIDATION]
+    seconds = {
+        "start": constants.start_seconds,
+        "tokenize": constants.tokenizer_seconds + constants.encode_seconds_per_token * read,
+        "load": constants.load_seconds,
+        "step": constants.training_seconds(found, _amount(shape.training), shape.steps, held),
+        "eval": constants.evaluation_seconds(found, _amount(validation)),
+        "save": constants.save_seconds + constants.evaluation_seconds(found, few),
+    }
+    return Predicted(
+        calibrated=True,
+        trainable_parameters=found.trainable,
+        adapter_bytes=found.saved_bytes,
+        train_flops=train_flops,
+        peak_memory_bytes=parts.total,
+        peak_memory_above_imports_bytes=max(0.0, parts.total - constants.imports_bytes),
+        capped_bytes=parts.total + constants.capped_over(computed(found), work.widths),
+        parts=asdict(parts),
+        seconds=seconds,
+    )
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What the second stage of a run needs: the test data are read, and answers timed in one run of each method."""
+
+    seconds: float
+    latency_seconds: float
+    peak_memory_bytes: float
+    capped_bytes: float
+
+
+def predict_scoring(found: Census, shape: RunShape, precision: Format, constants: Calibration) -> Scoring:
+    """The second stage, in a process of its own."""
+    tests = {name: passes for name, passes in shape.evaluations.items() if name != VALIDATION}
+    passes = [one for split in tests.values() for one in split]
+    first = next(iter(tests.values()), shape.evaluations[VALIDATION])
+    middle = first[len(first) // 2][1]
+    timed = [(rows, middle) for rows, calls in BATCHES for _ in range(calls + WARM_CALLS)]
+    tokens = sum(count for name, count in shape.split_tokens.items() if name != "train")
+    shapes = len(set(passes)) + sum(calls + WARM_CALLS for _, calls in BATCHES)
+    widest = [replace(_work([*passes, *timed], shape.active_words), widths=shapes)]
+    parts = memory_parts(found, Work(1, 4, shape.active_words, 0), widest, precision, constants.memory())
+    untrained = parts.total - parts.optimizer - parts.gradients - parts.shared
+    return Scoring(
+        seconds=constants.start_seconds
+        + constants.tokenizer_seconds
+        + constants.encode_seconds_per_token * tokens
+        + constants.load_seconds
+        + constants.evaluation_seconds(found, _amount(passes)),
+        latency_seconds=constants.evaluation_seconds(found, _amount(timed)),
+        peak_memory_bytes=untrained,
+        capped_bytes=untrained + constants.capped_over("forward", shapes),
+    )
