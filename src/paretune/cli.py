@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from paretune import cli_bench, cli_looking, cli_serving
+from paretune import cli_bench, cli_looking, cli_planning, cli_serving
 from paretune.cli_options import JsonFlag, LangOption, language, say_json
 from paretune.core.errors import ParetuneError, StorageError, UsageError, said
 
@@ -272,6 +272,7 @@ def benches(context: typer.Context) -> None:
 cli_looking.add_to(app, bench)
 cli_serving.add_to(app, bench)
 cli_bench.add_to(bench)
+cli_planning.add_to(app, bench)
 app.add_typer(bench, name="bench")
 
 

@@ -221,8 +221,8 @@ def weight_bytes(found: Census, work: Work, precision: Format) -> float:
 
 
 def computed(found: Census) -> str:
-    """Which products a step has: "forward" alone, also gradients that are "passed" on, low-rank updates ("low_rank"), or
-    the matrices' own gradients ("learning")."""
+    """Which products a step has: "forward" alone, also gradients that are "passed" on, low-rank updates ("low_rank"),
+    or the matrices' own gradients ("learning")."""
     if found.arithmetic.learning > 0:
         return "learning"
     if found.arithmetic.low_rank > 0:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear, nnls
 
 from paretune.core.config import Settings
 from paretune.measure.accounting import (
@@ -34,6 +34,8 @@ from paretune.measure.accounting import (
 PRODUCTS = ("forward", "passed", "low_rank", "learning")
 SCATTERED = 1.2  # what lasts lies between what is given back: so much more is resident (seen over 40 steps)
 EVALUATION_ROWS = 32
+DELAYED = 1.5  # times what the other steps say
+SLOWEST_UPDATE_SECONDS = 2e-8  # of one parameter: some 28 bytes at 1.4 GB/s
 
 
 class StepSample(Settings):
@@ -142,6 +144,11 @@ class Calibration(Settings):
         """Passes without gradients."""
         forward, _ = flops(found, computed.positions, computed.squares)
         return self.seconds_per_step / 2 * computed.passes + self.seconds_per_evaluation_flop * forward
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """Sorts of step of which the probe had no time to measure one: what is said of them is less sure."""
+        return [sort for sort in PRODUCTS if sort not in {one.computed for one in self.samples}]
 
     def capped_over(self, sort: str, widths: int) -> float:
         """By how much more a memory cap counts than is resident."""
@@ -288,7 +295,8 @@ def _evaluation_bytes(one: Sample, block: BlockBytes, width_bytes: dict[str, flo
 
 
 def _seconds(samples: Sequence[Sample]) -> list[float]:
-    """Seconds a step, a forward FLOP, a backward FLOP, a held parameter, a new width."""
+    """Seconds a step, a forward FLOP, a backward FLOP, a held parameter, a new width; steps that something else on the
+    machine delayed are left out of a second fit."""
     rows: list[list[float]] = []
     for one in samples:
         for step in one.steps:
@@ -296,6 +304,14 @@ def _seconds(samples: Sequence[Sample]) -> list[float]:
             explained = [1.0, forward, backward, float(one.held_parameters), float(step.new_width)]
             rows.append([value / step.seconds for value in explained])
     matrix = np.array(rows)
+    found = _bounded(matrix)
+    kept = matrix @ found > 1 / DELAYED
+    return [float(value) for value in (_bounded(matrix[kept]) if kept.sum() >= matrix.shape[1] else found)]
+
+
+def _bounded(matrix: np.ndarray) -> np.ndarray:
+    """Least squares of rows that should each give 1; none below zero, and no optimizer slower than any memory."""
     scale = np.maximum(np.abs(matrix).max(axis=0), 1e-300)
-    found, _ = nnls(matrix / scale, np.ones(len(rows)))
-    return [float(value) for value in found / scale]
+    most = np.array([np.inf, np.inf, np.inf, SLOWEST_UPDATE_SECONDS, np.inf]) * scale
+    found = lsq_linear(matrix / scale, np.ones(len(matrix)), bounds=(np.zeros(matrix.shape[1]), most)).x
+    return np.asarray(found) / scale

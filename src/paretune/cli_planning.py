@@ -1,0 +1,65 @@
+"""The verbs that look ahead, `plan` and `bench plan`; `cli.py` puts them in.
+
+Not here: what they do. Heavy imports stay inside the verbs.
+
+    paretune plan studies/demo.toml --memory "2 GiB"
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paretune.cli_options import JsonFlag, say_json
+
+
+def plan(
+    file: Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)],
+    data: Annotated[Path | None, typer.Option("--data", help="Folder where the study's data paths start.")] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", help='Most memory of one run, such as "4 GiB"; the study\'s limit else.')
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option("--time", help='Most time of one run, such as "1 h"; the study\'s limit else.')
+    ] = None,
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Run a few steps of the largest that fits under that memory cap.")
+    ] = False,
+    runs: Annotated[Path, typer.Option("--runs", help="Where studies ran: the planner's own record of errors.")] = Path(
+        "runs"
+    ),
+    json_line: JsonFlag = False,
+) -> None:
+    """Say what a study will need before anything of it runs, and which setting fits a budget.
+
+    The first call for a model measures some steps on this machine, at most 30 s for each number format. Exit code 3 if
+    a method fits with no setting.
+    """
+    from rich.console import Console
+
+    from paretune.core.errors import UsageError, said
+    from paretune.study.plan_command import plan_command
+
+    if data is not None and not data.is_dir():
+        raise UsageError(said(f"--data {data}", "a folder that exists"))
+    notes = Console(stderr=True)
+    lines, tree, fits = plan_command(
+        file,
+        data,
+        memory,
+        time,
+        runs,
+        certify,
+        lambda line: notes.print(line, style="dim", highlight=False, markup=False),
+    )
+    print("\n".join(lines))
+    say_json(json_line, tree)
+    if not fits:
+        raise typer.Exit(3)
+
+
+def add_to(app: typer.Typer, bench: typer.Typer) -> None:
+    """Put these verbs into the command line and its benches."""
+    app.command()(plan)
