@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-PHASES = ("load", "tokenize", "earlier", "step", "eval", "save", "predict", "latency")
-Phase = Literal["load", "tokenize", "earlier", "step", "eval", "save", "predict", "latency"]
+PHASES = ("load", "tokenize", "earlier", "prefix", "step", "eval", "save", "predict", "latency")
+Phase = Literal["load", "tokenize", "earlier", "prefix", "step", "eval", "save", "predict", "latency"]
 
 
 @dataclass(frozen=True)

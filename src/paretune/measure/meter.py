@@ -99,8 +99,9 @@ class Meter:
             peak_memory_bytes=max(before.peak_memory_bytes, peak or 0),
         )
         joules_now = _rapl_joules()
-        if phase == "step" and joules_began is not None and joules_now is not None and joules_now >= joules_began:
-            self._train_joules = joules_now - joules_began
+        known = joules_began is not None and joules_now is not None and joules_now >= joules_began
+        if phase in ("prefix", "step") and known and joules_began is not None and joules_now is not None:
+            self._train_joules = (self._train_joules or 0.0) + joules_now - joules_began
 
     def costs(self) -> list[PhaseCost]:
         """Cost of each finished phase, in the order in which they first came."""
@@ -110,12 +111,26 @@ class Meter:
         """Cost of one phase; zero where it did not run."""
         return self._costs.get(phase, PhaseCost(phase=phase, seconds=0, cpu_seconds=0, peak_memory_bytes=0))
 
+    def charge(self, cost: PhaseCost) -> None:
+        """Count a phase that another process went through for this run as well, unless it ran here."""
+        self._costs.setdefault(cost.phase, cost)
+
+    def training(self) -> PhaseCost:
+        """Cost of the training as a whole: its steps, and what frozen blocks gave before them."""
+        parts = [self.cost("prefix"), self.cost("step")]
+        return PhaseCost(
+            phase="training",
+            seconds=sum(one.seconds for one in parts),
+            cpu_seconds=sum(one.cpu_seconds for one in parts),
+            peak_memory_bytes=max(one.peak_memory_bytes for one in parts),
+        )
+
     def energy(self) -> tuple[Graded, str]:
         """Joules of the training phase, and where they come from."""
         if self._train_joules is not None:
             return Graded(
                 value=self._train_joules, grade="counter"
             ), "RAPL package counter, all processes of the socket"
-        joules = self.cost("step").cpu_seconds * ASSUMED_WATTS_PER_CORE
+        joules = self.training().cpu_seconds * ASSUMED_WATTS_PER_CORE
         source = f"no RAPL: CPU seconds × {ASSUMED_WATTS_PER_CORE:g} W a busy core (assumed)"
         return Graded(value=joules, grade="estimated"), source

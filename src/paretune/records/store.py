@@ -54,6 +54,7 @@ PREDICTIONS = pa.schema(
 )
 assert tuple(PREDICTIONS.names) == PREDICTION_COLUMNS
 EARLIER_FILE = "earlier.parquet"
+FROZEN = "frozen"
 TOKEN_LOSSES = pa.schema(
     [
         ("id", pa.string()),
@@ -135,6 +136,11 @@ class RunFolder:
     @property
     def id(self) -> str:
         return self.path.name
+
+    @property
+    def frozen(self) -> Path:
+        """As the study's."""
+        return self.path.parent.parent / FROZEN
 
     @property
     def adapter(self) -> Path:
@@ -268,6 +274,11 @@ class StudyFolder:
     def data(self) -> Path:
         """Prepared splits; never published."""
         return self.path / "data"
+
+    @property
+    def frozen(self) -> Path:
+        """What frozen blocks give for the texts, while the study runs; never published."""
+        return self.path / FROZEN
 
     @property
     def earlier_data(self) -> Path:

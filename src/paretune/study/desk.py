@@ -28,11 +28,12 @@ from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_encoder, load_language_model, load_tokenizer
 from paretune.models.precision import Precision
 from paretune.models.sources import ModelSpec
-from paretune.records.schema import RunSpec
+from paretune.records.schema import PhaseCost, RunSpec
 from paretune.records.store import RunFolder
 from paretune.repro.seeding import torch_generator
 from paretune.tasks.task import Answers, Task
 from paretune.train.evaluate import predict_logits
+from paretune.train.frozen_prefix import Shelf
 from paretune.train.language import LanguageModel
 from paretune.train.loop import TrainSpec
 
@@ -55,6 +56,22 @@ class Desk:
     def emit(self, event: Event) -> None:
         self.meter(event)
         self.folder.append_event(event, time.perf_counter() - self.began)
+
+    def shelf(self, counted: bool = False) -> Shelf | None:
+        """Where runs of this study keep what frozen blocks give; None where the study does not want it.
+
+        `counted`: the run is charged with what it cost the one that made it.
+        """
+        if not self.train_spec.keep_frozen:
+            return None
+        folder = self.folder.frozen
+        if not counted:
+            return Shelf(folder)
+        return Shelf(
+            folder,
+            lambda: self.meter.cost("prefix").model_dump(),
+            lambda cost: self.meter.charge(PhaseCost.model_validate(cost)),
+        )
 
     @property
     def train_spec(self) -> TrainSpec:

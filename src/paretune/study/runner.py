@@ -296,6 +296,7 @@ def run_study(study: Study, runs_root: Path, progress: Progress, command: str) -
         raise
     runner = Runner(study, folder, digests, progress)
     plan = runner.run_all()
+    shutil.rmtree(folder.frozen, ignore_errors=True)
     for run in losing_trials(plan, folder):
         shutil.rmtree(run.adapter, ignore_errors=True)
     folder.write_study(record.model_copy(update={"selections": plan.selections}))

@@ -13,26 +13,32 @@ import torch
 from paretune.core.errors import InertAdapterError, said
 from paretune.data.encoding import Encoded
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.precision import Precision, autocast
+from paretune.models.precision import Precision
 from paretune.models.surgery import trainable
 from paretune.tasks.task import Task
 from paretune.train.batches import length_batches
 from paretune.train.fast_encoder import fast_path
+from paretune.train.frozen_prefix import Shelf, inputs_of
 
 EVALUATION_BATCH = 32
 PROBE_ROWS = 16
 
 
-def _outputs(model: EncoderClassifier, encoded: Encoded, precision: Precision) -> tuple[torch.Tensor, torch.Tensor]:
+def _outputs(
+    model: EncoderClassifier, encoded: Encoded, precision: Precision, shelf: Shelf | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Features (n, h) and logits (n, c) in the order of the texts; the batches depend on the lengths alone."""
     model.eval()
     features: list[torch.Tensor] = []
     logits: list[torch.Tensor] = []
     order: list[int] = []
-    with torch.inference_mode(), fast_path(model, precision, fixed=True):
+    with (
+        torch.inference_mode(),
+        fast_path(model, precision, fixed=True) as way,
+        inputs_of(model, encoded, precision, way.fast, shelf) as inputs,
+    ):
         for index_b in length_batches(encoded.lengths_n, EVALUATION_BATCH):
-            with autocast(precision):
-                features_bh = model.pooled(*encoded.padded(index_b.tolist()))
+            features_bh = inputs.features(index_b.tolist())
             features.append(features_bh)
             logits.append(model.head(features_bh))
             order.extend(index_b.tolist())
@@ -40,9 +46,14 @@ def _outputs(model: EncoderClassifier, encoded: Encoded, precision: Precision) -
     return torch.cat(features)[back_n], torch.cat(logits)[back_n]
 
 
-def predict(model: EncoderClassifier, task: Task, encoded: Encoded, precision: Precision) -> np.ndarray:
-    """The task's results of each text: for a classifier probabilities, shape (n, c), float32."""
-    return task.results(_outputs(model, encoded, precision)[1], encoded)
+def predict(
+    model: EncoderClassifier, task: Task, encoded: Encoded, precision: Precision, shelf: Shelf | None = None
+) -> np.ndarray:
+    """The task's results of each text: for a classifier probabilities, shape (n, c), float32.
+
+    `shelf` is where what frozen blocks give is kept.
+    """
+    return task.results(_outputs(model, encoded, precision, shelf)[1], encoded)
 
 
 def predict_logits(model: EncoderClassifier, encoded: Encoded, precision: Precision) -> torch.Tensor:

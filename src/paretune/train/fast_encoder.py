@@ -4,13 +4,14 @@ So what a method freezes, inserts, saves and merges is untouched; only the way f
 A model that the kernels do not know keeps its plain path, and the reason is said. Not here: the arithmetic
 (`kernels/post_norm.py`). Axes: b texts, t positions, h hidden.
 
-    with fast_path(model, "bf16") as reason: ...
+    with fast_path(model, "bf16") as way: ...
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -24,6 +25,7 @@ from paretune.kernels.linear import Learns, Linear, LinearGradients
 from paretune.kernels.low_rank import LowRank
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision
+from paretune.models.surgery import layers
 from paretune.models.weights import KINDS
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # torch has no public word for them
@@ -173,6 +175,11 @@ class _Pass(torch.autograd.Function):
         return (dx_bth, None, None, *block.gradients(found))
 
 
+def plain_encoder(encoder: nn.Module) -> PreTrainedModel:
+    """The encoder without `peft`'s wrapper."""
+    return cast(PreTrainedModel, encoder.base_model.model if isinstance(encoder, PeftModel) else encoder)
+
+
 def _drops(module: nn.Module) -> bool:
     """Whether anything but low-rank updates drops now."""
     inner = {id(one) for update in module.modules() if isinstance(update, LoraLayer) for one in update.modules()}
@@ -200,7 +207,7 @@ class FastEncoder:
 
     def __init__(self, encoder: nn.Module, dtype: torch.dtype, fixed: bool = False) -> None:
         """Raises: Unsupported."""
-        plain = cast(PreTrainedModel, encoder.base_model.model if isinstance(encoder, PeftModel) else encoder)
+        plain = plain_encoder(encoder)
         config = plain.config
         if config.model_type not in KINDS or getattr(config, "is_decoder", False):
             raise Unsupported(f"models of type {config.model_type}")
@@ -212,39 +219,66 @@ class FastEncoder:
             raise Unsupported("something that is hooked into a module's call")
         self._embeddings = cast(nn.Module, plain.embeddings)
         heads = int(getattr(config, "num_attention_heads", 0) or config.n_heads)
-        blocks = cast(nn.ModuleList, plain.get_submodule(KINDS[config.model_type].blocks))
+        blocks = layers(plain)
         self._blocks = [_Block(block, config.model_type, heads, dtype, fixed) for block in blocks]
         self._copies = [one for block in self._blocks for one in block.copies()]
         self._dtype = dtype
 
+    def __call__(self, input_ids_bt: Tensor, mask_bt: Tensor) -> Tensor:
+        """As `hidden`."""
+        return self.hidden(input_ids_bt, mask_bt)
+
     def hidden(self, input_ids_bt: Tensor, mask_bt: Tensor) -> Tensor:
         """Last hidden states (b, t, h) in fp32; those of padding mean nothing."""
+        return self.rest(self._embedded(input_ids_bt), mask_bt, 0)
+
+    def states(self, input_ids_bt: Tensor, mask_bt: Tensor, before: int) -> Tensor:
+        """What block `before` gets, (b, t, h) in fp32; the first block is number 0."""
+        return self._through(self._embedded(input_ids_bt), mask_bt, self._blocks[:before])
+
+    def rest(self, x_bth: Tensor, mask_bt: Tensor, first: int) -> Tensor:
+        """Last hidden states from what block `first` gets."""
         _refresh(self._copies)
+        return self._through(x_bth, mask_bt, self._blocks[first:])
+
+    def _embedded(self, input_ids_bt: Tensor) -> Tensor:
         with torch.autocast("cpu", enabled=False):
-            x_bth = self._embeddings(input_ids=input_ids_bt)
+            return cast(Tensor, self._embeddings(input_ids=input_ids_bt))
+
+    def _through(self, x_bth: Tensor, mask_bt: Tensor, blocks: list[_Block]) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
             whole = bool(mask_bt.all())
             mask_b11t = None if whole else ((1.0 - mask_bt[:, None, None, :].float()) * UNSEEN).to(self._dtype)
-            for block in self._blocks:
+            for block in blocks:
                 x_bth = cast(Tensor, _Pass.apply(x_bth, mask_b11t, block, *block.parameters))
         return x_bth
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a model goes inside `fast_path`: our own pass, or the plain one and why."""
+
+    fast: FastEncoder | None
+    reason: str = ""
+
+
 @contextmanager
-def fast_path(model: EncoderClassifier, precision: Precision, fixed: bool = False) -> Generator[str]:
-    """Inside the block the model goes our own way; gives why it does not, or nothing.
+def fast_path(model: EncoderClassifier, precision: Precision, fixed: bool = False) -> Generator[Way]:
+    """Inside the block the model goes our own way, where that knows it.
 
     `fixed`: nothing learns inside. A block within another one stays on the way of the outer.
     """
-    if model.path is not None:
-        yield ""
+    if isinstance(model.path, FastEncoder):
+        yield Way(model.path)
         return
-    reason = ""
+    way = Way(None)
     try:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        model.path = FastEncoder(model.encoder, dtype, fixed).hidden
+        way = Way(FastEncoder(model.encoder, dtype, fixed))
     except Unsupported as error:
-        reason = str(error)
+        way = Way(None, str(error))
+    model.path = way.fast
     try:
-        yield reason
+        yield way
     finally:
         model.path = None

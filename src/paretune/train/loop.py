@@ -22,13 +22,14 @@ from paretune.core.events import CheckpointSaved, Listener, PhaseEnded, PhaseSta
 from paretune.data.encoding import Encoded
 from paretune.methods.method import Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.precision import Precision, autocast, chosen_precision
+from paretune.models.precision import chosen_precision
 from paretune.models.surgery import trainable
 from paretune.tasks.task import Task
 from paretune.train.active_vocabulary import active_vocabulary
 from paretune.train.batches import epoch_batches
 from paretune.train.checkpoint import checkpoint_bytes, read_checkpoint, write_checkpoint
 from paretune.train.fast_encoder import fast_path
+from paretune.train.frozen_prefix import Inputs, Shelf, inputs_of
 from paretune.train.optim import adamw, schedule_factor, set_learning_rate, whole_decay
 
 RECIPE = 5  # raised when the same settings would train to other numbers: 5, our own pass has its softmax in fp32
@@ -40,6 +41,7 @@ class TrainSpec(Settings):
     `batch_size` is what one optimizer step sees; `micro_batch_size` how much of it is computed at once (all by
     default). The head starts from noise and learns at a rate of its own, which is not searched; the encoder at the
     method's. `precision` "auto" is bf16 autocast with fp32 weights where the processor has bf16, else fp32.
+    `keep_frozen`: what the frozen lower blocks give is computed once and kept on the disk while the study runs.
     """
 
     epochs: int = Field(default=3, ge=1)
@@ -52,6 +54,7 @@ class TrainSpec(Settings):
     clip_norm: float = Field(default=1.0, gt=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     checkpoint_every_steps: int | None = Field(default=None, ge=1)
+    keep_frozen: bool = True
 
 
 def planned_batches(encoded: Encoded, spec: TrainSpec, seed: int) -> list[list[int]]:
@@ -72,8 +75,11 @@ def train(
     seed: int,
     emit: Listener,
     checkpoint: Path | None = None,
-) -> int:
-    """Train in place; returns the optimizer steps done. A checkpoint that is there is resumed from.
+    shelf: Shelf | None = None,
+) -> str:
+    """Train in place; returns why our own pass was not taken, or nothing. A checkpoint that is there is resumed from.
+
+    `shelf` is where what frozen blocks give is kept.
 
     Raises:
         DivergedError: the loss or the gradient is not finite; the message names step, learning rate and batch.
@@ -82,7 +88,11 @@ def train(
     precision = chosen_precision(spec.precision)
     decay = whole_decay(learning_rate, spec.weight_decay, len(batches), spec.warmup_share)
     model.train()
-    with active_vocabulary(model, encoded, decay) as active, fast_path(model, precision):
+    with (
+        active_vocabulary(model, encoded, decay) as active,
+        fast_path(model, precision) as way,
+        inputs_of(model, active, precision, way.fast, shelf, emit) as inputs,
+    ):
         optimizer = adamw(method.parameter_groups(model, learning_rate, spec.head_learning_rate, spec.weight_decay))
         first = 1
         if checkpoint is not None and checkpoint.exists():
@@ -94,7 +104,7 @@ def train(
         for step in range(first, len(batches) + 1):
             factor = schedule_factor(step, len(batches), spec.warmup_share)
             set_learning_rate(optimizer, factor)
-            ended = _step(model, task, active, targets_n, spec, batches[step - 1], precision)
+            ended = _step(model, task, inputs, active, targets_n, spec, batches[step - 1])
             if not (math.isfinite(ended.loss) and math.isfinite(ended.norm)):
                 rows = batches[step - 1][:4]
                 place = f"step {step} of {len(batches)}, learning rate {learning_rate * factor:.3g}, rows {rows}…"
@@ -110,7 +120,7 @@ def train(
                 emit(CheckpointSaved(step))
         emit(PhaseEnded("step"))
     model.eval()
-    return len(batches)
+    return way.reason
 
 
 @dataclass(frozen=True)
@@ -126,11 +136,11 @@ class _Gradients:
 def _step(
     model: EncoderClassifier,
     task: Task,
+    inputs: Inputs,
     encoded: Encoded,
     targets_n: torch.Tensor,
     spec: TrainSpec,
     batch: list[int],
-    precision: Precision,
 ) -> _Gradients:
     """Leave clipped gradients of the batch's mean loss in the parameters."""
     loss, tokens, padded = 0.0, 0, 0
@@ -138,13 +148,11 @@ def _step(
     units = task.units([len(encoded.ids[row]) for row in batch])
     for start in range(0, len(batch), size):
         rows = batch[start : start + size]
-        input_ids_bt, mask_bt = encoded.padded(rows)
-        with autocast(precision):
-            features_bh = model.pooled(input_ids_bt, mask_bt)
-        part = task.loss_sum(model.head(features_bh), targets_n[rows]) / units
+        part = task.loss_sum(model.head(inputs.features(rows)), targets_n[rows]) / units
         part.backward()
         loss += part.item()
-        tokens += int(mask_bt.sum())
-        padded += mask_bt.numel()
+        lengths = [len(encoded.ids[row]) for row in rows]
+        tokens += sum(lengths)
+        padded += len(rows) * max(lengths)
     norm = float(torch.nn.utils.clip_grad_norm_(trainable(model).values(), spec.clip_norm))
     return _Gradients(loss, norm, tokens, padded)
