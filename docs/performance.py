@@ -100,6 +100,7 @@ MEMORY: dict[str, Cell] = {
 }
 HOW: dict[str, Cell] = {
     "data": lambda line: str(line.get("data", NO_FIGURE)),
+    "texts": whole("rows"),
     "batch": whole("batch_size"),
     "longest text": lambda line: f"{line['longest_tokens']} tokens" if "longest_tokens" in line else NO_FIGURE,
     "pairs": lambda line: f"{line['pairs']} of {line['seconds']:g} s" if "pairs" in line else NO_FIGURE,
