@@ -173,8 +173,12 @@ def test_a_full_disk_costs_time_only(
     """Little room, or none in the middle: every step computes the frozen blocks again."""
     wanted, _ = _trained(source, encoded, PARTLY[1], None, _spec())
     real = shutil.disk_usage(tmp_path)
+
+    def little_room(path: Path) -> object:
+        return real._replace(free=1000)
+
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda path: real._replace(free=1000))
+        patch.setattr(shutil, "disk_usage", little_room)
         little, events = _trained(source, encoded, PARTLY[1], Shelf(tmp_path), _spec())
         assert _phases(events) == ["step"]
 

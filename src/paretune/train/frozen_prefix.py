@@ -1,8 +1,8 @@
 """What the frozen lower blocks give for each text: computed once, kept in a file, shared by all runs of a study.
 
 A text's hidden states do not depend on the texts beside it (in bf16 to the last bit, in fp32 within rounding; tested),
-so that what is kept is what the blocks would give again in every step, epoch, seed and trial. Where the whole encoder is
-frozen its features are kept, else the hidden states below the lowest block that learns, read row by row so that they
+so that what is kept is what the blocks would give again in every step, epoch, seed and trial. Where the whole encoder
+is frozen its features are kept, else the hidden states below the lowest block that learns, read row by row so that they
 take no memory. Not here: what a run that finds them kept is charged for (`study/worker.py`). Source of the idea:
 Matsutani et al. 2024 (https://arxiv.org/abs/2410.21073). Axes: b texts of a batch, t positions, h hidden, n texts.
 
