@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from paretune.measure.flops import Arithmetic, arithmetic
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.surgery import layers, trainable
+from paretune.models.weights import KINDS
 
 Format = Literal["bf16", "fp32"]
 NUMBER_BYTES: dict[Format, int] = {"bf16": 2, "fp32": 4}
@@ -37,6 +38,7 @@ class Census:
     `words` and `word_width` are rows and columns of the table of words, `words_learn` whether it is trained.
     `inserted`: what the method added to the base model. `copied`: matrices and biases of the blocks, which our own pass
     converts to the format in which it multiplies. `saved_bytes` is the file that holds what was trained.
+    `own_pass`: the model is of a type that our own kernels know.
     """
 
     trainable: int
@@ -51,6 +53,7 @@ class Census:
     heads: int
     classes: int
     saved_bytes: int
+    own_pass: bool
     arithmetic: Arithmetic
 
     @property
@@ -162,6 +165,7 @@ def census(model: EncoderClassifier) -> Census:
         heads=int(plain.config.num_attention_heads),
         classes=model.head.out_features,
         saved_bytes=safetensors_bytes({name: tuple(one.shape) for name, one in moving.items()}),
+        own_pass=plain.config.model_type in KINDS,
         arithmetic=arithmetic(model.encoder),
     )
 

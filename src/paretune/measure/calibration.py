@@ -129,9 +129,12 @@ class Calibration(Settings):
             width_bytes=self.width_bytes,
         )
 
-    def training_seconds(self, found: Census, computed: Amount, steps: int, held: int) -> float:
-        """So many optimizer steps; `held`: numbers that the optimizer moves."""
+    def training_seconds(self, found: Census, computed: Amount, steps: int, held: int, prefix: bool = True) -> float:
+        """So many optimizer steps; `held`: numbers that the optimizer moves. `prefix`: the frozen lower blocks are
+        computed in each step, not read from where they are kept."""
         forward, backward = flops(found, computed.positions, computed.squares)
+        if not prefix:
+            forward -= prefix_flops(found, computed.positions, computed.squares)
         return (
             self.seconds_per_step * computed.passes
             + self.seconds_per_forward_flop * forward
@@ -139,6 +142,12 @@ class Calibration(Settings):
             + self.seconds_per_held_parameter * held * steps
             + self.seconds_per_new_width * computed.widths
         )
+
+    def prefix_seconds(self, found: Census, computed: Amount) -> float:
+        """The frozen lower blocks, once."""
+        rate = self.seconds_per_evaluation_flop
+        positions, squares = computed.positions, computed.squares
+        return self.seconds_per_step / 2 * computed.passes + rate * prefix_flops(found, positions, squares)
 
     def evaluation_seconds(self, found: Census, computed: Amount) -> float:
         """Passes without gradients."""
@@ -172,6 +181,13 @@ def flops(found: Census, positions: int, squares: int) -> tuple[float, float]:
     forward = count.forward_flops(positions, squares)
     both = count.useful_flops(positions, squares) + count.low_rank_flops(positions)
     return forward, max(0.0, both - forward)
+
+
+def prefix_flops(found: Census, positions: int, squares: int) -> float:
+    """FLOP of the forward pass of the blocks below the lowest one that learns."""
+    count = found.arithmetic
+    blocks = count.blocks - count.passed_blocks
+    return 2.0 * (count.weights - count.passed) * positions + 4.0 * count.width * blocks * squares
 
 
 def sample_counts(found: Census, active_words: int, precision: Format) -> dict[str, float | int | str]:

@@ -1,35 +1,26 @@
 """The probe: at most 30 s of steps of this model on this machine, once; its constants are kept in the user's cache.
 
-Kept by machine, numerics fingerprint, versions of the libraries and of our own training code, model, number format and
-shape of the longest batch. Which ways to train are tried follows from counting: of all methods the one that computes
-most of each sort (`accounting.computed`), so that none is named here. Not here: the
-formulas (`measure/`), nor what is predicted with them (`planner.py`).
+Which ways to train are tried follows from counting: of all methods the one that computes most of each sort
+(`accounting.computed`), so that none is named here. Not here: the formulas (`measure/`), the cache
+(`calibrations.py`), nor what is predicted with the constants (`planner.py`).
 
     constants = calibration(ProbeShape("asset:minilm-l6", "bf16", batch_size=16, max_tokens=128), note=print)
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-from paretune.assets.fetch import home
-from paretune.core.config import JsonObject, canonical_hash
-from paretune.core.errors import RecordError, RunError, UsageError
-from paretune.measure.accounting import Census, Format, census, computed
-from paretune.measure.calibration import PRODUCTS, Calibration, Sample, fit
+from paretune.core.errors import RunError, UsageError
+from paretune.measure.accounting import Census, census, computed
+from paretune.measure.calibration import Calibration, Sample, fit
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_outline
-from paretune.models.sources import model_digest
-from paretune.records.store import read_record, write_atomically
-from paretune.repro.probe import numerics_fingerprint
-from paretune.repro.provenance import provenance
 from paretune.repro.seeding import torch_generator
+from paretune.study.calibrations import ProbeShape, keep, known
 from paretune.study.trial import run_trial
 from paretune.study.trial_steps import CLASSES, Trial
 
@@ -41,17 +32,6 @@ SLOWER = {
     "low_rank": 3.0,
     "learning": 4.0,
 }  # than a forward pass; only to keep within the time
-TRAINING_CODE = ("kernels", "train", "models", "methods")
-
-
-@dataclass(frozen=True)
-class ProbeShape:
-    """What is calibrated: a model in a number format, at the longest batch of a study."""
-
-    model: str
-    precision: Format
-    batch_size: int
-    max_tokens: int
 
 
 def counted(model: str, method: Adaptation, classes: int) -> Census:
@@ -81,43 +61,7 @@ def representatives(model: str) -> dict[str, str]:
         sort = computed(one)
         if sort not in found or found[sort][0] < weight:
             found[sort] = (weight, name)
-    return {sort: found[sort][1] for sort in PRODUCTS if sort in found}
-
-
-def _code_digest() -> str:
-    """SHA-256 over our own code that training runs through."""
-    total = hashlib.sha256()
-    root = Path(__file__).parents[1]
-    for room in TRAINING_CODE:
-        for file in sorted((root / room).glob("*.py")):
-            total.update(f"{room}/{file.name}\0".encode() + file.read_bytes())
-    return total.hexdigest()
-
-
-def cache_file(shape: ProbeShape) -> Path:
-    """Where the constants of this shape lie."""
-    here = provenance()
-    key: JsonObject = {
-        **asdict(shape),
-        "digest": model_digest(shape.model),
-        "numerics": numerics_fingerprint(),
-        "versions": here["versions"],
-        "python": here["python"],
-        "machine": {name: here["machine"][name] for name in ("system", "architecture", "processor", "cores")},
-        "code": _code_digest(),
-    }
-    return home() / "calibrations" / f"{canonical_hash(key)[:32]}.json"
-
-
-def known(shape: ProbeShape) -> Calibration | None:
-    """What an earlier probe found, if there was one."""
-    path = cache_file(shape)
-    if not path.exists():
-        return None
-    try:
-        return read_record(path, Calibration)
-    except RecordError:  # torn, or of an older form: measured anew
-        return None
+    return {sort: name for sort, (_, name) in found.items()}
 
 
 def calibration(shape: ProbeShape, note: Callable[[str], None], again: bool = False) -> Calibration:
@@ -136,7 +80,7 @@ def calibration(shape: ProbeShape, note: Callable[[str], None], again: bool = Fa
     samples = _samples(shape, began)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     found = fit(samples).model_copy(update={"measured_at": now, "probe_seconds": time.perf_counter() - began})
-    write_atomically(cache_file(shape), found.model_dump_json(indent=1))
+    keep(shape, found)
     return found
 
 

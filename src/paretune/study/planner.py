@@ -1,9 +1,9 @@
 """What a study will need, before anything of it runs; and which setting of it fits a budget.
 
-For each method: the study's own setting, and where that does not fit, the fastest that does among smaller parts of a
-batch (accumulated to the same optimizer step) and the other number format. Where none fits, the nearest and by how much
-it misses, and whether shorter texts would do. Activation checkpointing is not among the choices: the training loop has
-none. Not here: the formulas (`measure/`, `predict.py`), the words for a reader (`plan_command.py`).
+For each method: the study's own setting, and where that does not fit, the largest part of a batch that does
+(accumulated to the same optimizer step), in the number format in which it is faster. Where none fits, the nearest and
+by how much it misses, and whether shorter texts would do. Activation checkpointing is not among the choices: the
+training loop has none. Not here: the formulas (`measure/`, `predict.py`), the words for a reader (`plan_command.py`).
 
     plan_study(read_study_file(path), Limits(memory_bytes=4 * 2**30, seconds=None), note=print).total_seconds
 """
@@ -24,9 +24,11 @@ from paretune.methods.method import Adaptation
 from paretune.models.loading import load_tokenizer
 from paretune.models.precision import chosen_precision
 from paretune.records.schema import Predicted
-from paretune.study.calibrate import ProbeShape, calibration, counted
+from paretune.study.calibrate import calibration, counted
+from paretune.study.calibrations import ProbeShape
 from paretune.study.design import MethodChoice, Study
-from paretune.study.predict import RunShape, Scoring, predict_run, predict_scoring, shape_of
+from paretune.study.predict import RunShape, Scoring, keeps_prefix, predict_run, predict_scoring, shape_of
+from paretune.tasks.task import TASKS
 from paretune.train.loop import TrainSpec
 
 CHECKPOINTING = "not offered: the training loop has no activation checkpointing"
@@ -173,30 +175,31 @@ def options(
     """Every setting with what it needs, the study's own first."""
     for setting in settings(train, formats(train, has_bf16)):
         shape = shape_of(encoded, train.model_copy(update={"micro_batch_size": setting.micro_batch_size}))
-        yield option(found, shape, setting, constants(setting.precision))
+        yield option(found, shape, setting, constants(setting.precision), keeps_prefix(found, train))
 
 
-def option(found: Census, shape: RunShape, setting: Setting, constants: Calibration) -> Option:
+def option(found: Census, shape: RunShape, setting: Setting, constants: Calibration, kept: bool) -> Option:
     """One setting with what it needs."""
-    predicted = predict_run(found, shape, setting.precision, constants)
+    predicted = predict_run(found, shape, setting.precision, constants, kept)
     return Option(setting, predicted, predict_scoring(found, shape, setting.precision, constants))
 
 
 def choose(found: Iterable[Option], limits: Limits) -> tuple[Option, Option | None, Option]:
-    """The first option, the one to take and the nearest: the first if it fits, else the fastest that does."""
+    """The first option, the one to take and the nearest: the first if it fits; else, of each number format, the first
+    that fits (the largest part of a batch), and of these the fastest."""
     own: Option | None = None
-    fitting: list[Option] = []
+    fitting: dict[Format, Option] = {}
     nearest: Option | None = None
     for one in found:
         own = own or one
         if not one.misses(limits):
             if one is own:
                 return one, one, one
-            fitting.append(one)
+            fitting.setdefault(one.setting.precision, one)
         if nearest is None or one.excess(limits) < nearest.excess(limits):
             nearest = one
     assert own is not None and nearest is not None, "there is always the study's own setting"
-    return own, min(fitting, key=lambda one: one.seconds) if fitting else None, nearest
+    return own, min(fitting.values(), key=lambda one: one.seconds, default=None), nearest
 
 
 def encoded_sample(study: Study) -> tuple[dict[str, Encoded], int, float]:
@@ -256,6 +259,8 @@ def _method(
     )
     if not isinstance(choice.method, Adaptation):
         return replace(plan, reason="a baseline: not predicted, small beside the others")
+    if TASKS.load(study.file.task.kind).model != "classifier":
+        return replace(plan, reason=f"not predicted: the task {study.file.task.kind} is not modelled yet")
     train = study.file.train
     try:
         found = counted(study.file.model.source, choice.method, classes)
@@ -265,16 +270,17 @@ def _method(
     shorter = None
     if chosen is None:
         shape = shape_of(encoded, train.model_copy(update={"micro_batch_size": nearest.setting.micro_batch_size}))
-        shorter = _shorter(found, shape, nearest.setting, limits, constants, train.max_tokens)
+        shorter = _shorter(found, shape, nearest.setting, limits, constants(nearest.setting.precision), train)
     return replace(plan, own=own, chosen=chosen, nearest=nearest, shorter_tokens=shorter)
 
 
 def _shorter(
-    found: Census, shape: RunShape, setting: Setting, limits: Limits, constants: Constants, longest: int
+    found: Census, shape: RunShape, setting: Setting, limits: Limits, constants: Calibration, train: TrainSpec
 ) -> int | None:
     """The largest of some shorter longest texts with which a setting fits."""
     for share in SHORTER:
-        tokens = max(4, int(longest * share))
-        if not option(found, shape.clipped(tokens), setting, constants(setting.precision)).misses(limits):
+        tokens = max(4, int(train.max_tokens * share))
+        kept = keeps_prefix(found, train)
+        if not option(found, shape.clipped(tokens), setting, constants, kept).misses(limits):
             return tokens
     return None

@@ -33,11 +33,13 @@ class RunShape:
     """All passes of a run: the training's, step by step cut into micro-batches, and each split's evaluation.
 
     `active_words` different words occur in the training texts, of `tokens` real tokens in all epochs, whose squared
-    lengths sum to `squares`; `split_tokens` are each split's.
+    lengths sum to `squares`; `split_tokens` are each split's. `prefix`: the passes in which what frozen blocks give for
+    the training texts is computed once.
     """
 
     steps: int
     training: tuple[Pass, ...]
+    prefix: tuple[Pass, ...]
     evaluations: dict[str, tuple[Pass, ...]]
     active_words: int
     tokens: int
@@ -59,6 +61,7 @@ class RunShape:
         return RunShape(
             self.steps,
             cut(self.training),
+            cut(self.prefix),
             {name: cut(passes) for name, passes in self.evaluations.items()},
             self.active_words,
             self.tokens,
@@ -80,6 +83,7 @@ def shape_of(encoded: Mapping[str, Encoded], spec: TrainSpec, seed: int = 0) -> 
     return RunShape(
         steps=len(batches),
         training=tuple(passes),
+        prefix=_evaluation(train),
         evaluations={name: _evaluation(split) for name, split in encoded.items() if name != "train"},
         active_words=len(set(chain.from_iterable(train.ids))),
         tokens=int(lengths_n.sum()) * spec.epochs,
@@ -107,8 +111,18 @@ def _work(passes: Sequence[Pass], active_words: int) -> Work:
     return Work(rows, width, active_words, len(set(passes)))
 
 
-def predict_run(found: Census, shape: RunShape, precision: Format, constants: Calibration | None) -> Predicted:
-    """What the first stage of a run (train, evaluate on validation data, save) will need."""
+def keeps_prefix(found: Census, spec: TrainSpec) -> bool:
+    """Whether what the frozen lower blocks give is computed once and kept."""
+    return spec.keep_frozen and found.own_pass and found.arithmetic.passed_blocks < found.arithmetic.blocks
+
+
+def predict_run(
+    found: Census, shape: RunShape, precision: Format, constants: Calibration | None, kept: bool = False
+) -> Predicted:
+    """What the first stage of a run (train, evaluate on validation data, save) will need.
+
+    `kept`: what the frozen lower blocks give is computed once and read afterwards (`keeps_prefix`).
+    """
     train_flops = found.arithmetic.useful_flops(shape.tokens, shape.squares)
     if constants is None:
         return Predicted(
@@ -118,7 +132,11 @@ def predict_run(found: Census, shape: RunShape, precision: Format, constants: Ca
             train_flops=train_flops,
         )
     work, validation = shape.work, shape.evaluations[VALIDATION]
-    parts = memory_parts(found, work, [_work(validation, shape.active_words)], precision, constants.memory())
+    prefix = shape.prefix if kept else ()
+    looked_at = [_work(one, shape.active_words) for one in (validation, prefix) if one]
+    if kept and not found.encoder_learns:  # features alone are read
+        work = Work(1, 1, shape.active_words, 0)
+    parts = memory_parts(found, work, looked_at, precision, constants.memory())
     held = held_parameters(found, shape.active_words)
     few = _amount([(min(PROBE_ROWS, rows), width) for rows, width in validation[-1:]])
     read = shape.split_tokens["train"] + shape.split_tokens[VALIDATION]
@@ -126,7 +144,8 @@ def predict_run(found: Census, shape: RunShape, precision: Format, constants: Ca
         "start": constants.start_seconds,
         "tokenize": constants.tokenizer_seconds + constants.encode_seconds_per_token * read,
         "load": constants.load_seconds,
-        "step": constants.training_seconds(found, _amount(shape.training), shape.steps, held),
+        "prefix": constants.prefix_seconds(found, _amount(prefix)) if kept else 0.0,
+        "step": constants.training_seconds(found, _amount(shape.training), shape.steps, held, prefix=not kept),
         "eval": constants.evaluation_seconds(found, _amount(validation)),
         "save": constants.save_seconds + constants.evaluation_seconds(found, few),
     }

@@ -27,10 +27,12 @@ from paretune.data.explore import explore
 from paretune.data.prepare import Prepared, load, prepare, save
 from paretune.data.sources import DataSpec
 from paretune.models.loading import load_tokenizer
+from paretune.models.precision import chosen_precision
 from paretune.models.sources import model_digest, model_notes
 from paretune.records.schema import NEWEST_VERSION, SCHEMA_VERSION, EarlierRecord, ExampleText, Stage, StudyRecord
 from paretune.records.store import RunFolder, StudyFolder, write_atomically
 from paretune.repro.provenance import machine
+from paretune.study.calibrations import CONSTANTS_FILE, ProbeShape, nearest
 from paretune.study.design import Study, with_settled_model
 from paretune.study.plan import Digests, Job, Plan, look, losing_trials
 from paretune.study.worker import work
@@ -272,6 +274,19 @@ def _clear_if_new(folder: StudyFolder) -> None:
             folder.path.rmdir()
 
 
+def _keep_constants(study: Study, folder: StudyFolder) -> None:
+    """Lay what an earlier probe of this machine and model found beside the runs, which predict their own cost by it."""
+    train = study.file.train
+    precision = chosen_precision(train.precision)
+    rows = train.micro_batch_size or train.batch_size
+    found = nearest(ProbeShape(study.file.model.source, precision, rows, train.max_tokens))
+    path = folder.path / CONSTANTS_FILE
+    if found is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_atomically(path, found.model_dump_json(indent=1))
+
+
 def run_study(study: Study, runs_root: Path, progress: Progress, command: str) -> StudyFolder:
     """Run what is missing of a study into `runs_root/NAME`; returns its folder.
 
@@ -291,6 +306,7 @@ def run_study(study: Study, runs_root: Path, progress: Progress, command: str) -
         with locked(folder.data):  # two runners that start together would write the same files
             digests, record = describe(study, folder, digest, command, progress)
             folder.write_study(record)
+            _keep_constants(study, folder)
     except UsageError:
         _clear_if_new(folder)
         raise

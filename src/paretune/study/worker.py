@@ -21,22 +21,26 @@ import torch
 from paretune.core.errors import ParetuneError, RunError, StorageError
 from paretune.core.events import PhaseEnded, PhaseStarted
 from paretune.core.limits import usable_cores
+from paretune.data.encoding import Encoded
 from paretune.data.prepare import load
+from paretune.measure.accounting import census
 from paretune.measure.latency import probe
 from paretune.measure.meter import Meter
 from paretune.methods.method import Adaptation, Baseline
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_tokenizer
-from paretune.models.precision import chosen_precision
+from paretune.models.precision import Precision, chosen_precision
 from paretune.models.surgery import count
-from paretune.records.schema import Graded, Latency, Measurements, Stage
+from paretune.records.schema import Graded, Latency, Measurements, Predicted, Stage
 from paretune.records.store import RunFolder
 from paretune.repro.provenance import provenance
 from paretune.repro.seeding import make_repeatable, torch_generator
 from paretune.study import earlier
+from paretune.study.calibrations import CONSTANTS_FILE, read
 from paretune.study.design import make_method
 from paretune.study.desk import Desk, built, encoded_splits, keep, prediction_rows, reloaded, scored_split
 from paretune.study.guard import cap_memory, die_with_parent, is_out_of_memory
+from paretune.study.predict import keeps_prefix, predict_run, shape_of
 from paretune.tasks.task import TASKS
 from paretune.train.evaluate import Witness, predict
 from paretune.train.fast_encoder import fast_path
@@ -85,12 +89,24 @@ def _fresh_model(desk: Desk, method: Adaptation, first: Desk | None) -> tuple[En
     return model, []
 
 
+def _predicted(
+    desk: Desk, model: EncoderClassifier, encoded: dict[str, Encoded], precision: Precision
+) -> Predicted | None:
+    """What the planner expects of this run, by the constants that the runner laid beside the runs."""
+    if desk.task.model != "classifier":
+        return None  # the map to a vocabulary is not modelled
+    constants = read(desk.folder.path.parents[1] / CONSTANTS_FILE)
+    found, shape = census(model), shape_of(encoded, desk.train_spec, desk.spec.seed)
+    return predict_run(found, shape, precision, constants, keeps_prefix(found, desk.train_spec))
+
+
 def _train(desk: Desk, method: Adaptation, first: Desk | None) -> None:
     """Stage "trained" of an adaptation; `first` is the desk of the task that it learns first."""
     assert desk.spec.learning_rate is not None
     encoded = encoded_splits(desk, ["train", "validation"])
     precision = chosen_precision(desk.train_spec.precision)
     model, notes = _fresh_model(desk, method, first)
+    predicted = _predicted(desk, model, encoded, precision)
     witness = Witness(model, encoded["validation"], precision)
     targets_n = desk.task.targets(desk.data.splits["train"].labels)
     checkpoint = desk.folder.path / "checkpoint.pt"
@@ -110,7 +126,7 @@ def _train(desk: Desk, method: Adaptation, first: Desk | None) -> None:
     size = keep(desk, method, model, desk.folder.adapter, encoded["validation"], precision)
     checkpoint.unlink(missing_ok=True)
     measured = _measurements(desk, count(model), size, precision, {"validation": scores})
-    desk.folder.write_measurements(measured.model_copy(update={"notes": notes}))
+    desk.folder.write_measurements(measured.model_copy(update={"notes": notes, "predicted": predicted}))
 
 
 def _test_splits(desk: Desk) -> list[str]:
