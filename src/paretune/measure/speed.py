@@ -56,7 +56,8 @@ class Sample(Settings):
     """One process's figures. Work and seconds are those of the window, which begins after the warm-up.
 
     `largest_batch_tokens`: positions of the largest batch of all steps, padding included, on which the peak depends.
-    `row_tokens`: real tokens of the whole data set, by which the sides are known to have had the same.
+    `row_tokens`: real tokens of the whole data set, by which the sides are known to have had the same. `own_pass`: of
+    ours, whether the model went through our own kernels or through the plain modules.
     """
 
     tokens: int
@@ -71,6 +72,7 @@ class Sample(Settings):
     peak_bytes: int
     precision: str
     trainable_parameters: int
+    own_pass: bool | None = None
 
     @property
     def tokens_per_second(self) -> float:

@@ -54,15 +54,17 @@ class Listening:
         Enough: the window is full.
     """
 
-    def __init__(self, job: Job, meter: Meter, encoded: Encoded, spec: TrainSpec) -> None:
+    def __init__(self, job: Job, meter: Meter, model: EncoderClassifier, encoded: Encoded, spec: TrainSpec) -> None:
         self.window = Window(job.seconds, job.warm_steps)
-        self._meter = meter
+        self.own_pass = False
+        self._meter, self._model = meter, model
         self._lengths_n = encoded.lengths_n
         self._batches = planned_batches(encoded, spec, SEED)
 
     def __call__(self, event: Event) -> None:
         self._meter(event)
         if isinstance(event, StepEnded):
+            self.own_pass = self._model.path is not None
             lengths_b = self._lengths_n[self._batches[event.step - 1]]
             assert int(lengths_b.sum()) == event.tokens, "a step's batch is the planned one"
             squares = int((lengths_b**2).sum())
@@ -85,12 +87,13 @@ def measured(job: Job, meter: Meter) -> Sample:
     task = TASKS.load(TASK)(tuple(str(one) for one in range(job.classes)))
     targets_n = task.targets([str(one) for one in job.targets])
     spec = train_spec(job)
-    listening = Listening(job, meter, encoded, spec)
+    listening = Listening(job, meter, model, encoded, spec)
     try:
         train(model, method, task, encoded, targets_n, spec, job.learning_rate, SEED, listening)
     except Enough:
         meter(PhaseEnded("step"))
-    return listening.window.sample(meter, int(encoded.lengths_n.sum()), precision, count(model)[0])
+    found = listening.window.sample(meter, int(encoded.lengths_n.sum()), precision, count(model)[0])
+    return found.model_copy(update={"own_pass": listening.own_pass})
 
 
 if __name__ == "__main__":

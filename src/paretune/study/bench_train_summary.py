@@ -85,6 +85,7 @@ def summary(pairs: Sequence[Pair], counted: Arithmetic, stock_full: Sample | Non
             pairs, lambda pair: counted.useful_flops(pair.ours.tokens, pair.ours.squares) / pair.ours.tokens
         ),
         "precision": pairs[0].ours.precision,
+        "own_pass": pairs[0].ours.own_pass,
         "pairs": len(pairs),
     }
 
@@ -128,7 +129,7 @@ def report_lines(found: JsonObject) -> list[str]:
         f"{number('peer_tokens_per_second', '.0f')} peer, {number('best_peer_tokens_per_second', '.0f')} peer at best",
         f"{'times the peer':28} {number('ratio')}; its best{best} {number('ratio_best_peer')}",
         f"{'roofline fraction':28} {number('roofline_fraction')} of {found['ceiling_flops_per_second'] / 1e9:.0f} "
-        f"GFLOP/s ({found['precision']})",
+        f"GFLOP/s ({found['precision']}, {'own kernels' if found['own_pass'] else 'plain modules'})",
         f"{'peak memory':28} {gigabytes('ours_peak_memory_bytes')} ours, {gigabytes('peer_peak_memory_bytes')} peer, "
         f"{gigabytes('stock_full_peak_memory_bytes')} peer's full fine-tuning",
         f"{'memory above imports':28} {number('memory_ratio')} of the peer's, "

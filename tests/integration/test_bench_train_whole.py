@@ -41,6 +41,7 @@ def test_both_sides_train_on_the_same_tokens(tmp_path: Path, tiny_model: Path, d
         value = found[name]
         assert isinstance(value, int | float) and value > 0, name
     assert (found["memory_ratio_stock_full"] is not None) is (method == "lora")
+    assert isinstance(found["own_pass"], bool) if decoder else found["own_pass"] is True
     details = found["details"]
     assert isinstance(details, dict)
     (pair,) = details["pairs"]
