@@ -14,6 +14,7 @@ from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_encoder, load_tokenizer
 from paretune.models.surgery import trainable
+from paretune.models.tiny import write_tiny_llama
 from paretune.repro.seeding import torch_generator
 from paretune.tasks.task import TASKS
 from paretune.train import loop
@@ -27,18 +28,18 @@ WORDS = "encoder.embeddings.word_embeddings.weight"
 
 
 def _trained(
-    tiny_model: Path, dense: bool, monkeypatch: pytest.MonkeyPatch
+    folder: Path, words: str, dense: bool, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[EncoderClassifier, Encoded, set[int]]:
     method = METHODS.load("full")(METHODS.load("full").settings_model())
     assert isinstance(method, Adaptation)
-    model = EncoderClassifier(load_encoder(f"path:{tiny_model}"), 2)
+    model = EncoderClassifier(load_encoder(f"path:{folder}"), 2)
     method.attach(model, torch_generator(0, "init"))
     task = TASKS.load("classification")(("a", "b"))
-    encoded = encode(load_tokenizer(f"path:{tiny_model}"), TEXTS, 16)
+    encoded = encode(load_tokenizer(f"path:{folder}"), TEXTS, 16)
     sizes: set[int] = set()
 
     def listen(event: Event) -> None:
-        sizes.add(trainable(model)[WORDS].shape[0])
+        sizes.add(trainable(model)[words].shape[0])
 
     with monkeypatch.context() as patch:
         if dense:
@@ -47,17 +48,22 @@ def _trained(
     return model, encoded, sizes
 
 
-def test_every_weight_is_the_dense_optimizers(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("decoder", [False, True], ids=["encoder", "decoder"])
+def test_every_weight_is_the_dense_optimizers(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: bool
+) -> None:
     """Rows that occur, rows that never do, and all other tensors; while only the touched rows were held."""
-    dense, encoded, whole = _trained(tiny_model, True, monkeypatch)
-    ours, _, few = _trained(tiny_model, False, monkeypatch)
-    start = load_encoder(f"path:{tiny_model}").get_parameter(WORDS.removeprefix("encoder."))
+    folder = write_tiny_llama(tmp_path) if decoder else tiny_model
+    words = "encoder.embed_tokens.weight" if decoder else WORDS
+    dense, encoded, whole = _trained(folder, words, True, monkeypatch)
+    ours, _, few = _trained(folder, words, False, monkeypatch)
+    start = load_encoder(f"path:{folder}").get_parameter(words.removeprefix("encoder."))
     touched = sorted({one for row in encoded.ids for one in row} | {encoded.pad_id})
     assert whole == {start.shape[0]} and few == {len(touched)} and len(touched) < start.shape[0]
     for name, wanted in trainable(dense).items():
         torch.testing.assert_close(trainable(ours)[name], wanted, atol=2e-6, rtol=1e-5)
     untouched = [one for one in range(start.shape[0]) if one not in touched]
-    assert not torch.allclose(trainable(ours)[WORDS][untouched], start[untouched])  # decayed
+    assert not torch.allclose(trainable(ours)[words][untouched], start[untouched])  # decayed
     assert all(one.grad is None for one in ours.parameters())
 
 

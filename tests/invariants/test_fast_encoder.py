@@ -15,9 +15,10 @@ from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_encoder
 from paretune.models.precision import autocast
 from paretune.models.surgery import trainable
-from paretune.models.tiny import write_tiny_bert
+from paretune.models.tiny import write_tiny_bert, write_tiny_llama
 from paretune.repro.seeding import torch_generator
-from paretune.train.fast_encoder import FastEncoder, Unsupported
+from paretune.train.fast_blocks import Unsupported
+from paretune.train.fast_encoder import FastEncoder
 
 METHODS_SEEN: list[tuple[str, dict[str, Any]]] = [
     ("lora", {"rank": 4}),
@@ -41,6 +42,11 @@ def _model(source: str, kind: str, settings: dict[str, Any]) -> EncoderClassifie
             if "lora_B" in name:
                 parameter.normal_(std=0.1, generator=torch_generator(1, "init"))
     return model
+
+
+@pytest.fixture(scope="module")
+def tiny_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("decoder"))
 
 
 def _inputs(padded: bool) -> tuple[Tensor, Tensor]:
@@ -87,11 +93,29 @@ def test_hidden_states_and_gradients_are_the_plain_ones(
         torch.testing.assert_close(given[name], gradient, atol=2e-5, rtol=2e-4, msg=lambda text, name=name: name + text)
 
 
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [one for one in METHODS_SEEN if one[0] != "bitfit"],
+    ids=[one for one in IDS if "bit" not in one],
+)
+def test_a_decoder_too(tiny_decoder: Path, kind: str, settings: dict[str, Any], padded: bool) -> None:
+    """Grouped queries, rotary positions, gates; it sees nothing that follows. Padding stands on the right."""
+    (plain, wanted), (ours, given) = _both(_model(f"path:{tiny_decoder}", kind, settings), padded, torch.float32)
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+    assert given.keys() == wanted.keys() and wanted
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(given[name], gradient, atol=1e-4, rtol=5e-4, msg=lambda text, name=name: name + text)
+
+
+@pytest.mark.parametrize("decoder", [False, True], ids=["encoder", "decoder"])
 @pytest.mark.parametrize(("kind", "settings"), METHODS_SEEN[:1] + METHODS_SEEN[3:4], ids=["lora", "full"])
-def test_in_bf16_it_errs_about_as_autocast(tiny_model: Path, kind: str, settings: dict[str, Any]) -> None:
+def test_in_bf16_it_errs_about_as_autocast(
+    tiny_model: Path, tiny_decoder: Path, kind: str, settings: dict[str, Any], decoder: bool
+) -> None:
     """Distance of each gradient to that in fp32: at most twice that of the plain modules under autocast, or 0.3 % of a
     gradient: what a norm got is kept in bf16, as all that products take is."""
-    model = _model(f"path:{tiny_model}", kind, settings)
+    model = _model(f"path:{tiny_decoder if decoder else tiny_model}", kind, settings)
     exact = _both(model, True, torch.float32)[0][1]
     plain, ours = (one[1] for one in _both(model, True, torch.bfloat16))
     assert any(not torch.equal(ours[name], one) for name, one in exact.items())

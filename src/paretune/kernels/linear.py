@@ -49,10 +49,10 @@ class Linear:
     """y = x Wᵀ + bias + drop(x) aᵀ bᵀ. What learns may be written anew between passes, what does not may not."""
 
     def __init__(
-        self, weight_oi: Tensor, bias_o: Tensor, update: LowRank | None, learns: Learns, dropped: float = 0.0
+        self, weight_oi: Tensor, bias_o: Tensor | None, update: LowRank | None, learns: Learns, dropped: float = 0.0
     ) -> None:
         self.bias_o, self.update, self.learns, self.dropped = bias_o, update, learns, dropped
-        self._weight_oi = weight_oi
+        self._weight_oi: Tensor | None = weight_oi
         self._forth = self._back = None
         if not learns.weight and _packs(weight_oi.dtype):
             self._forth = _packed(weight_oi)
@@ -60,6 +60,7 @@ class Linear:
     def forward(self, x_ni: Tensor) -> tuple[Tensor, Kept]:
         """(n, o), and what the way back wants to have kept beside `x_ni`."""
         if self._forth is None:
+            assert self._weight_oi is not None
             y_no = functional.linear(x_ni, self._weight_oi, self.bias_o)
         else:
             y_no = _product(x_ni, self._forth, self.bias_o)
@@ -90,10 +91,12 @@ class Linear:
         return dx_ni, LinearGradients(dweight_oi, dbias_o, da_ri, dy_no.T @ low_nr)
 
     def _towards_input(self, dy_no: Tensor) -> Tensor:
-        if self._forth is None:
-            return dy_no @ self._weight_oi
-        if self._back is None:  # inference never wants it
-            self._back = _packed(self._weight_oi.T.contiguous())
+        if self._back is None:
+            assert self._weight_oi is not None
+            if self._forth is None:
+                return dy_no @ self._weight_oi
+            self._back = _packed(self._weight_oi.T.contiguous())  # inference never wants it
+            self._weight_oi = None
         return _product(dy_no, self._back, None)
 
     def _thinned(self, x_ni: Tensor, kept_ni: Tensor | None) -> Tensor:

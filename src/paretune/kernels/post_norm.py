@@ -53,10 +53,10 @@ class Block:
 
 @dataclass(frozen=True)
 class BlockGradients:
-    """Of the linear maps and of the norms' (scale, shift), both in the order of the pass."""
+    """Of the linear maps and of each norm's parts, both in the order of the pass."""
 
     linears: tuple[LinearGradients, ...]
-    norms: tuple[tuple[Tensor | None, Tensor | None], ...]
+    norms: tuple[tuple[Tensor | None, ...], ...]
 
 
 def forward(x_bth: Tensor, mask_b11t: Tensor | None, block: Block) -> tuple[Tensor, tuple[Tensor | None, ...]]:

@@ -10,7 +10,7 @@ it as in Radford et al. 2018. Axes: b examples, t positions, h hidden, c classes
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,12 @@ def zero_head(hidden: int, classes: int) -> nn.Linear:
 
 
 class EncoderClassifier(nn.Module):
-    """The encoder runs under the caller's autocast; pooling and head always compute in fp32."""
+    """The encoder runs under the caller's autocast; pooling and head always compute in fp32.
+
+    `pools_states`: features are made of last hidden states and mask alone, by `pool`.
+    """
+
+    pools_states: ClassVar[bool] = True
 
     def __init__(self, encoder: PreTrainedModel, classes: int, pooling: str = "mean") -> None:
         super().__init__()

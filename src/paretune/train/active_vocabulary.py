@@ -22,15 +22,18 @@ from torch import nn
 from paretune.data.encoding import Encoded
 from paretune.models.classifier import EncoderClassifier
 
-WORDS = "embeddings.word_embeddings"
+# Type of model → its table of words; others make positions from ids.
+WORDS = {"bert": "embeddings.word_embeddings", "llama": "embed_tokens"}
 
 
 def _trained_words(model: EncoderClassifier) -> tuple[nn.Module, nn.Embedding] | None:
     """The embeddings' module and its table of words, where that learns and ids mean nothing but a row of it."""
-    if getattr(model.encoder, "config", None) is None or model.encoder.config.model_type != "bert":
-        return None  # others make positions from ids
-    words = cast(nn.Embedding, model.encoder.get_submodule(WORDS))
-    return (model.encoder.get_submodule(WORDS.rpartition(".")[0]), words) if words.weight.requires_grad else None
+    config = getattr(model.encoder, "config", None)
+    if config is None or config.model_type not in WORDS or not model.pools_states:
+        return None
+    above, _, _ = WORDS[config.model_type].rpartition(".")
+    words = cast(nn.Embedding, model.encoder.get_input_embeddings())
+    return (model.encoder.get_submodule(above), words) if words.weight.requires_grad else None
 
 
 @contextmanager
@@ -48,7 +51,8 @@ def active_vocabulary(model: EncoderClassifier, encoded: Encoded, decay: float) 
     place = {one: row for row, one in enumerate(ids)}
     padding = None if whole.padding_idx is None or whole.padding_idx not in place else place[whole.padding_idx]
     few = nn.Embedding.from_pretrained(whole.weight.detach()[ids], freeze=False, padding_idx=padding)
-    embeddings.register_module("word_embeddings", few)
+    name = WORDS[model.encoder.config.model_type].rpartition(".")[2]
+    embeddings.register_module(name, few)
     try:
         yield Encoded(tuple(tuple(place[one] for one in row) for row in encoded.ids), place[encoded.pad_id])
     finally:
@@ -56,4 +60,4 @@ def active_vocabulary(model: EncoderClassifier, encoded: Encoded, decay: float) 
             whole.weight.mul_(decay)
             whole.weight[ids] = few.weight.detach()
         whole.weight.grad = None
-        embeddings.register_module("word_embeddings", whole)
+        embeddings.register_module(name, whole)

@@ -186,7 +186,7 @@ def inputs_of(
     plain = _Texts(model, encoded, precision)
     whole = not trainable(model.encoder)
     first = None if whole else frozen_blocks(model)
-    if shelf is None or fast is None or first == 0:
+    if shelf is None or fast is None or first == 0 or not model.pools_states:
         yield plain
         return
     found = _kept(shelf, plain, model, encoded, precision, fast, first, emit)

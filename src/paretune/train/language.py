@@ -9,7 +9,7 @@ generation. Axes: b texts, t positions, n predicted positions of all texts, h hi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ OUTPUTS = 2  # of a text: the summed negative log-likelihood in nats, and of how
 
 class LanguageModel(EncoderClassifier):
     """`output` is the map to the vocabulary, or None where the table of embeddings is that map (tied embeddings)."""
+
+    pools_states: ClassVar[bool] = False  # the texts' own tokens are what is predicted
 
     def __init__(self, encoder: PreTrainedModel, output: nn.Linear | None) -> None:
         super().__init__(encoder, OUTPUTS, "last")
