@@ -52,6 +52,7 @@ def plan(
         time,
         runs,
         certify,
+        again,
         lambda line: notes.print(line, style="dim", highlight=False, markup=False),
     )
     print("\n".join(lines))
@@ -60,6 +61,32 @@ def plan(
         raise typer.Exit(3)
 
 
+def bench_plan(
+    listed: Annotated[Path, typer.Option("--combinations", help="What is predicted and then measured.")] = Path(
+        "benchmarks/plan_combinations.toml"
+    ),
+    folder: Annotated[
+        Path, typer.Option("--folder", help="Where results stay; what is there is not run again.")
+    ] = Path("runs/bench-plan"),
+    only: Annotated[str | None, typer.Option("--only", help="Measure this combination alone.")] = None,
+    most: Annotated[int | None, typer.Option("--most", min=0, help="Measure at most so many now.")] = None,
+    json_line: JsonFlag = False,
+) -> None:
+    """Measure how right `plan` is: predict listed combinations, run each for a few steps, compare."""
+    from rich.console import Console
+
+    from paretune.study.plan_bench import bench_plan as measure
+    from paretune.study.plan_bench import report_lines
+
+    notes = Console(stderr=True)
+    found = measure(
+        listed, folder, lambda line: notes.print(line, style="dim", highlight=False, markup=False), only, most
+    )
+    print("\n".join(report_lines(found)))
+    say_json(json_line, found["summary"])
+
+
 def add_to(app: typer.Typer, bench: typer.Typer) -> None:
     """Put these verbs into the command line and its benches."""
     app.command()(plan)
+    bench.command("plan")(bench_plan)

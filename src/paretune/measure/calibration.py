@@ -210,7 +210,7 @@ def sample_counts(found: Census, active_words: int, precision: Format) -> dict[s
 def fit(samples: Sequence[Sample]) -> Calibration:
     """Constants from samples of at least two kinds of step, the largest passes among them."""
     assert samples
-    widest = max(samples, key=lambda one: (one.saved_position_bytes, one.passed_blocks))
+    widest = max(samples, key=lambda one: (one.passed_blocks > 0, one.saved_position_bytes))
     block = BlockBytes(widest.saved_position_bytes, widest.saved_pair_bytes)
     width_bytes = _by_product(samples, lambda one: (round(SCATTERED * one.growth_bytes), one.growth_widths))
     started = float(np.median([one.tokenizer_bytes for one in samples]))
@@ -326,8 +326,17 @@ def _seconds(samples: Sequence[Sample]) -> list[float]:
 
 
 def _bounded(matrix: np.ndarray) -> np.ndarray:
-    """Least squares of rows that should each give 1; none below zero, and no optimizer slower than any memory."""
-    scale = np.maximum(np.abs(matrix).max(axis=0), 1e-300)
-    most = np.array([np.inf, np.inf, np.inf, SLOWEST_UPDATE_SECONDS, np.inf]) * scale
-    found = lsq_linear(matrix / scale, np.ones(len(matrix)), bounds=(np.zeros(matrix.shape[1]), most)).x
-    return np.asarray(found) / scale
+    """Least squares of rows that should each give 1; none below zero, and no optimizer slower than any memory.
+
+    Of what no row has nothing is known; where no gradient passed, a backward FLOP is taken to cost what a forward one
+    does.
+    """
+    scale = np.abs(matrix).max(axis=0)
+    there = scale > 0
+    most = np.array([np.inf, np.inf, np.inf, SLOWEST_UPDATE_SECONDS, np.inf])
+    bounds = (np.zeros(there.sum()), most[there] * scale[there])
+    found = np.zeros(matrix.shape[1])
+    found[there] = lsq_linear(matrix[:, there] / scale[there], np.ones(len(matrix)), bounds=bounds).x / scale[there]
+    if not there[2]:
+        found[2] = found[1]
+    return found

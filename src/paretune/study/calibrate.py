@@ -25,7 +25,7 @@ from paretune.study.trial import run_trial
 from paretune.study.trial_steps import CLASSES, Trial
 
 PROBE_SECONDS = 30.0
-MOST_STEPS, FEWEST_STEPS = 6, 2
+MOST_STEPS, FEWEST_STEPS = 5, 2
 SLOWER = {
     "forward": 1.2,
     "passed": 3.0,

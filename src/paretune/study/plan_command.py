@@ -55,6 +55,7 @@ def plan_command(
     seconds: str | None,
     runs: Path,
     certified: bool,
+    again: bool,
     note: Callable[[str], None],
 ) -> tuple[list[str], JsonObject, bool]:
     """Lines for a reader, the JSON object, and whether everything fits.
@@ -63,7 +64,7 @@ def plan_command(
         UsageError: the study file, its data or its model cannot be used, or a limit is none.
     """
     study = read_study_file(file, base)
-    plan = plan_study(study, limits_of(study, memory, seconds), note)
+    plan = plan_study(study, limits_of(study, memory, seconds), note, again)
     record = summary(errors([runs]))
     certificate = certify(plan, study, note) if certified else None
     fits = not plan.misfits and (certificate is None or certificate.held)
@@ -125,7 +126,9 @@ def lines(plan: StudyPlan, record: JsonObject | None, certificate: Certificate |
     for precision, constants in plan.calibrations.items():
         if constants.unmeasured:
             missing = ", ".join(constants.unmeasured)
-            found.append(f"{precision}: the probe measured no step of this sort, so it is less sure: {missing}")
+            found.append(
+                f"{precision}: less sure, as the probe's time was over before such a step: {missing} (--again)"
+            )
     if record is None:
         found.append("the planner's record: no run with a prediction yet")
     else:

@@ -212,8 +212,8 @@ def encoded_sample(study: Study) -> tuple[dict[str, Encoded], int, float]:
     return encoded, len(prepared.labels), time.perf_counter() - began
 
 
-def plan_study(study: Study, limits: Limits, note: Callable[[str], None]) -> StudyPlan:
-    """Predict and choose, method by method.
+def plan_study(study: Study, limits: Limits, note: Callable[[str], None], again: bool = False) -> StudyPlan:
+    """Predict and choose, method by method; `again` measures steps anew.
 
     Raises:
         DataError, AssetError, UnknownNameError: data or model cannot be used.
@@ -229,7 +229,7 @@ def plan_study(study: Study, limits: Limits, note: Callable[[str], None]) -> Stu
     def constants(precision: Format) -> Calibration:
         if precision not in probed:
             rows = train.micro_batch_size or train.batch_size
-            found = calibration(ProbeShape(source, precision, rows, longest), note)
+            found = calibration(ProbeShape(source, precision, rows, longest), note, again)
             probed[precision] = found.model_copy(update={"encode_seconds_per_token": encode_seconds / max(1, tokens)})
         return probed[precision]
 

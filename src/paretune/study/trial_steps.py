@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch.autograd.graph import saved_tensors_hooks
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from paretune.core.config import JsonObject, Settings
 from paretune.core.errors import RunError
 from paretune.core.events import Event, Phase, PhaseEnded, PhaseStarted, StepEnded
 from paretune.core.limits import usable_cores
 from paretune.data.encoding import Encoded, encode
-from paretune.measure.accounting import Census, Format, census
+from paretune.measure.accounting import Census, Format, block_bytes, census
 from paretune.measure.calibration import EVALUATION_ROWS, Sample, StepSample, sample_counts
 from paretune.measure.meter import Meter, resident_bytes
 from paretune.methods.method import Adaptation
@@ -171,7 +171,7 @@ def perform(trial: Trial) -> Sample:
         model = EncoderClassifier(load_encoder(trial.model), trial.classes, trial.settled_pooling)
         method.attach(model, torch_generator(0, "init"))
     counted = census(model)
-    longest = min(trial.max_tokens, longest_width(model))
+    longest = longest_of(trial, model.encoder.config)
     encoded = drawn_texts(trial, counted.words, longest)
     watch, before, over = _trained(trial, model, method, encoded, precision, meter)
     with _phase(meter, "eval"):
@@ -244,19 +244,20 @@ def _encode_seconds(tokenizer: PreTrainedTokenizerBase, encoded: Encoded) -> flo
     return (time.perf_counter() - began) / max(1, tokens)
 
 
-def longest_width(model: EncoderClassifier) -> int:
-    """Most tokens of a text that the model has positions for."""
-    config = model.encoder.config
-    return int(config.to_dict().get("max_position_embeddings") or 512)
+def longest_of(trial: Trial, config: PreTrainedConfig) -> int:
+    """Tokens of a trial's longest text: no more than the model has positions for."""
+    positions = config.to_dict().get("max_position_embeddings")
+    return min(trial.max_tokens, int(positions)) if positions else trial.max_tokens
 
 
 def kept_of_a_block(model: EncoderClassifier, counted: Census, longest: int, precision: Format) -> tuple[float, float]:
     """Bytes that backward keeps of one block: a position, and a pair of positions; seen at three shapes.
 
-    Zero where no gradient goes into the encoder. Each storage counts once, parameters not at all.
+    Where no gradient goes into the encoder, what the formula says. Each storage counts once, parameters not at all.
     """
     if not counted.encoder_learns:
-        return 0.0, 0.0
+        expected = block_bytes(counted, precision)
+        return expected.position, expected.pair
     half = max(4, longest // 2)
     shapes = [(2, max(longest, half + 4)), (2, half), (1, half)]
     rows, seen = [], []
