@@ -27,6 +27,9 @@ def plan(
     certify: Annotated[
         bool, typer.Option("--certify", help="Run a few steps of the largest that fits under that memory cap.")
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Measure the steps anew, as after a first call on a busy machine.")
+    ] = False,
     runs: Annotated[Path, typer.Option("--runs", help="Where studies ran: the planner's own record of errors.")] = Path(
         "runs"
     ),
