@@ -2,12 +2,16 @@
 
 Nothing of paretune's training is used: the Trainer's own loop, schedule, random order and autocast, plain AdamW,
 peft's own LoRA. Equal are the splits, base model, mean pooling, batch size, epochs, learning rates of encoder and head,
-warm-up, weight decay, clipping, dropout 0 and bf16. `run` trains what is missing; `compare` prints, for each method,
-the difference "paretune minus peer" with the crossed 95 % interval, as one JSON line.
+warm-up, weight decay, clipping, dropout 0 and bf16; with `--stock` the Trainer and the model keep their own defaults
+for the last two: fp32 and the model's dropout. `run` trains what is missing; `compare` prints, for each method, the
+difference "paretune minus peer" with the crossed 95 % interval, and whether the two are equivalent within the study's
+margin (two one-sided tests at 5 %), as one JSON line.
 
     paretune study studies/r8.toml
     python benchmarks/peer_trainer.py run runs/r8          # 10 trainings, in runs/r8-peer
     python benchmarks/peer_trainer.py compare runs/r8 [--publish results/r8]
+    paretune study studies/engine-r8.toml
+    python benchmarks/peer_trainer.py run --stock runs/engine-r8  # hours; in runs/engine-r8-stock
 """
 
 from __future__ import annotations
@@ -49,7 +53,7 @@ def parameter_groups(model: nn.Module, learning_rate: float, train_spec: dict) -
     return [group for group in groups if group["params"]]
 
 
-def train_one(data: pd.DataFrame, labels: list[str], spec: dict, out: Path) -> None:
+def train_one(data: pd.DataFrame, labels: list[str], spec: dict, out: Path, stock: bool) -> None:
     """Train one method with one seed and write its test predictions."""
     began = time.time()
     set_seed(spec["seed"])
@@ -69,7 +73,7 @@ def train_one(data: pd.DataFrame, labels: list[str], spec: dict, out: Path) -> N
     train_rows, test_rows = rows("train"), rows("test")
     settings = spec["settings"]
     lora = Lora(settings["rank"], settings["alpha"] or 2 * settings["rank"]) if spec["kind"] == "lora" else None
-    model = build(source, lora, len(labels))
+    model = build(source, lora, len(labels), dropout=stock)
     steps = -(-len(train_rows) // train_spec["batch_size"]) * train_spec["epochs"]
     arguments = TrainingArguments(
         output_dir=str(out.with_suffix(".work")),
@@ -81,7 +85,7 @@ def train_one(data: pd.DataFrame, labels: list[str], spec: dict, out: Path) -> N
         max_grad_norm=train_spec["clip_norm"],
         warmup_steps=max(1, round(steps * train_spec["warmup_share"])),
         lr_scheduler_type="linear",
-        bf16=True,
+        bf16=not stock,
         use_cpu=True,
         seed=spec["seed"],
         save_strategy="no",
@@ -125,26 +129,31 @@ def scored(folder: StudyFolder) -> list[ScoredRun]:
     return sorted(runs, key=lambda one: (one.spec.seed, one.spec.method))
 
 
-def run(study: Path, share: int, of: int) -> None:
-    """Train what is missing in STUDY-peer; with `of` 2 every second one, so that two calls can share the work."""
+def run(study: Path, stock: bool, share: int, of: int) -> None:
+    """Train what is missing in STUDY-peer, or STUDY-stock; with `of` 2 every second one, so that two calls can share the work."""
     folder = StudyFolder(study)
     data = pd.read_parquet(study / "data" / "data.parquet")
     labels = folder.study().labels
-    target = study.with_name(study.name + "-peer")
+    target = study.with_name(f"{study.name}-{_name(stock)}")
     target.mkdir(parents=True, exist_ok=True)
     for one in scored(folder)[share::of]:
         spec = one.spec.model_dump()
         out = target / f"{spec['method']}-{spec['seed']}.json"
         if not out.exists():
-            train_one(data, labels, spec, out)
+            train_one(data, labels, spec, out, stock)
 
 
-def compare(study: Path, publish: Path | None) -> None:
+def _name(stock: bool) -> str:
+    return "stock" if stock else "peer"
+
+
+def compare(study: Path, stock: bool, publish: Path | None) -> None:
     """Print the differences; with `publish`, copy the peer's predictions beside the study's records."""
     folder = StudyFolder(study)
-    peer = study.with_name(study.name + "-peer")
+    peer = study.with_name(f"{study.name}-{_name(stock)}")
     if not peer.exists():
-        peer = study / "peer"
+        peer = study / _name(stock)
+    margin = folder.study().margin
     differences: dict[str, list[np.ndarray]] = {}
     means: dict[str, list[tuple[float, float]]] = {}
     for one in scored(folder):
@@ -165,14 +174,16 @@ def compare(study: Path, publish: Path | None) -> None:
     line: dict[str, dict] = {}
     for method, rows in differences.items():
         found = crossed_interval(np.stack(rows))
+        within = crossed_interval(np.stack(rows), level=0.9)  # both one-sided tests at 5 %
         ours, theirs = np.mean(means[method], axis=0)
         line[method] = {
             "seeds": len(rows), "paretune_accuracy": ours, "peer_accuracy": theirs, "difference": found.estimate,
             "low": found.low, "high": found.high, "contains_zero": bool(found.low <= 0 <= found.high),
-            "half_width": (found.high - found.low) / 2,
+            "half_width": (found.high - found.low) / 2, "margin": margin,
+            "equivalent": bool(-margin < within.low and within.high < margin),
         }  # fmt: skip
     if publish is not None:
-        shutil.copytree(peer, publish / "peer", dirs_exist_ok=True)
+        shutil.copytree(peer, publish / _name(stock), dirs_exist_ok=True)
     print(json.dumps(line))
 
 
@@ -181,10 +192,11 @@ if __name__ == "__main__":
     parser.add_argument("verb", choices=("run", "compare"))
     parser.add_argument("study", type=Path)
     parser.add_argument("--publish", type=Path)
+    parser.add_argument("--stock", action="store_true", help="the Trainer's and the model's own defaults")
     parser.add_argument("--share", type=int, default=0, help="which share of the work, from 0")
     parser.add_argument("--of", type=int, default=1, help="how many calls share the work")
     given = parser.parse_args()
     if given.verb == "run":
-        run(given.study, given.share, given.of)
+        run(given.study, given.stock, given.share, given.of)
     else:
-        compare(given.study, given.publish)
+        compare(given.study, given.stock, given.publish)
