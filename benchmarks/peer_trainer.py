@@ -130,7 +130,7 @@ def scored(folder: StudyFolder) -> list[ScoredRun]:
 
 
 def run(study: Path, stock: bool, share: int, of: int) -> None:
-    """Train what is missing in STUDY-peer, or STUDY-stock; with `of` 2 every second one, so that two calls can share the work."""
+    """Train what is missing in STUDY-peer or STUDY-stock; with `of` 2 every second one: two calls share the work."""
     folder = StudyFolder(study)
     data = pd.read_parquet(study / "data" / "data.parquet")
     labels = folder.study().labels

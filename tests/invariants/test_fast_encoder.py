@@ -148,6 +148,38 @@ def test_other_types_of_encoder(tmp_path: Path, kind: str) -> None:
         torch.testing.assert_close(given[name], gradient, atol=2e-5, rtol=2e-4, msg=lambda text, name=name: name + text)
 
 
+@pytest.mark.parametrize("decoder", [False, True], ids=["encoder", "decoder"])
+@pytest.mark.parametrize(
+    ("kind", "settings"), [("full", {}), ("lora", {"rank": 4, "dropout": 0.5})], ids=["full", "lora"]
+)
+def test_blocks_computed_again_give_the_same_gradients(
+    tiny_model: Path, tiny_decoder: Path, kind: str, settings: dict[str, Any], decoder: bool
+) -> None:
+    """To the last bit, dropout included; and less is kept meanwhile."""
+    model = _model(f"path:{tiny_decoder if decoder else tiny_model}", kind, settings).train()
+    ids, mask = _inputs(padded=True)
+    found: list[dict[str, Tensor]] = []
+    kept: list[int] = []
+    for recomputed in (False, True):
+        model.zero_grad()
+        torch.manual_seed(0)
+        sizes: list[int] = []
+
+        def pack(one: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(one.numel())
+            return one
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one):
+            hidden = FastEncoder(model.encoder, torch.float32, recomputed=recomputed).hidden(ids, mask)
+        _loss(hidden, mask).backward()
+        kept.append(sum(sizes))
+        found.append({name: one.grad.clone() for name, one in trainable(model).items() if one.grad is not None})
+    assert kept[1] < kept[0] / 2
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        assert torch.equal(found[1][name], gradient), name
+
+
 def test_what_changes_a_modules_call_keeps_the_plain_path(tiny_model: Path) -> None:
     """A hook, and a class of one's own, would be passed over: both are refused."""
     model = _model(f"path:{tiny_model}", "full", {})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -334,3 +336,22 @@ def test_an_exploding_rate_diverges_by_name(source: str, encoded: Encoded) -> No
     """A learning rate that blows the weights up to infinity is DivergedError, not a score."""
     with pytest.raises(DivergedError, match="learning rate"):
         trained(source, encoded, kind="full", learning_rate=1e30)
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
+def test_activation_checkpointing_changes_no_number(
+    source: str, encoded: Encoded, tmp_path: Path, activation: str, kind: str
+) -> None:
+    """On our own pass, and on the plain one that another activation is left to."""
+    folder = shutil.copytree(source.removeprefix("path:"), tmp_path / activation)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_act": activation}))
+    few = Encoded(encoded.ids[:32], encoded.pad_id)
+    plain, again = (
+        trained(f"path:{folder}", few, SPEC.model_copy(update={"activation_checkpointing": wanted}), kind)
+        for wanted in (False, True)
+    )
+    assert losses(plain[2]) == losses(again[2])
+    for name, parameter in trainable(plain[0]).items():
+        assert torch.equal(trainable(again[0])[name], parameter), name

@@ -53,6 +53,11 @@ class EncoderClassifier(nn.Module):
         """Let every parameter of the base model learn."""
         self.encoder.requires_grad_(True)
 
+    def checkpoint_plain_blocks(self) -> None:
+        """Let the plain encoder keep of each block only its input for the way back, if it can."""
+        if self.encoder.supports_gradient_checkpointing:
+            self.encoder.activation_checkpointing_enable()
+
     def other_head(self, classes: int) -> None:
         """A head of zeros for another task's classes in place of this one; the encoder stays."""
         self.head = zero_head(self.head.in_features, classes)

@@ -139,6 +139,8 @@ class FastBlock:
 
     def __init__(self, linears: Sequence[Joined], norms: Sequence[Sequence[Tensor]], fixed: bool) -> None:
         self._linears = linears
+        self.recomputed = False
+        self.drops = any(one.linear.dropped > 0 for one in linears)
         self.copies = [one for linear in linears for one in linear.copies]
         of_norms = [one for norm in norms for one in norm]
         of_linears = [one for linear in linears for one in linear.parameters]

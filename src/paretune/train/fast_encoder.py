@@ -40,16 +40,28 @@ class _Pass(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, x_bth: Tensor, around: Around, block: FastBlock, *parameters: Tensor
     ) -> Tensor:
-        z_bth, kept = block.forward(x_bth, around)
-        ctx.save_for_backward(*kept)
         ctx.block, ctx.around = block, around
+        ctx.random = torch.get_rng_state() if block.recomputed and block.drops else None
+        z_bth, kept = block.forward(x_bth, around)
+        ctx.save_for_backward(*((x_bth,) if block.recomputed else kept))
         return z_bth
 
     @staticmethod
     def backward(ctx: Any, dz_bth: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         block: FastBlock = ctx.block
-        dx_bth, found = block.backward(dz_bth, ctx.saved_tensors, ctx.around, ctx.needs_input_grad[0])
+        kept = _kept_again(ctx, block) if block.recomputed else ctx.saved_tensors
+        dx_bth, found = block.backward(dz_bth, kept, ctx.around, ctx.needs_input_grad[0])
         return (dx_bth, None, None, *block.gradients(found))
+
+
+def _kept_again(ctx: Any, block: FastBlock) -> tuple[Tensor, ...]:
+    """What the way forward kept, from the block's input; dropout draws what it drew."""
+    (x_bth,) = ctx.saved_tensors
+    if ctx.random is None:
+        return cast(tuple[Tensor, ...], block.forward(x_bth, ctx.around)[1])
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(ctx.random)
+        return cast(tuple[Tensor, ...], block.forward(x_bth, ctx.around)[1])
 
 
 def plain_encoder(encoder: nn.Module) -> PreTrainedModel:
@@ -68,10 +80,12 @@ def _drops(module: nn.Module) -> bool:
 class FastEncoder:
     """An encoder's pass, for the encoder as it is now: after a merge, or where other parts freeze, make it anew.
 
-    `fixed`: nothing learns, so that all weights are brought into the products' format and layout once.
+    `fixed`: nothing learns, so that all weights are brought into the products' format and layout once. `recomputed`: of
+    each block only its input is kept, the rest is computed again on the way back (activation checkpointing, Chen et al.
+    2016, https://arxiv.org/abs/1604.06174).
     """
 
-    def __init__(self, encoder: nn.Module, dtype: torch.dtype, fixed: bool = False) -> None:
+    def __init__(self, encoder: nn.Module, dtype: torch.dtype, fixed: bool = False, recomputed: bool = False) -> None:
         """Raises: Unsupported."""
         self._plain = plain_encoder(encoder)
         self._modules = cast(Any, self._plain)  # each type of model has names of its own for them
@@ -94,6 +108,8 @@ class FastEncoder:
         else:
             heads = int(getattr(config, "num_attention_heads", 0) or config.n_heads)
             self._blocks = [BertBlock(one, config.model_type, heads, dtype, fixed) for one in layers(self._plain)]
+        for block in self._blocks:
+            block.recomputed = recomputed
         self._copies = [one for block in self._blocks for one in block.copies]
 
     def __call__(self, input_ids_bt: Tensor, mask_bt: Tensor) -> Tensor:
@@ -150,10 +166,12 @@ class Way:
 
 
 @contextmanager
-def fast_path(model: EncoderClassifier, precision: Precision, fixed: bool = False) -> Generator[Way]:
+def fast_path(
+    model: EncoderClassifier, precision: Precision, fixed: bool = False, recomputed: bool = False
+) -> Generator[Way]:
     """Inside the block the model goes our own way, where that knows it.
 
-    `fixed`: nothing learns inside. A block within another one stays on the way of the outer.
+    `fixed` and `recomputed` are those of `FastEncoder`. A block within another one stays on the way of the outer.
     """
     if isinstance(model.path, FastEncoder):
         yield Way(model.path)
@@ -161,7 +179,7 @@ def fast_path(model: EncoderClassifier, precision: Precision, fixed: bool = Fals
     way = Way(None)
     try:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        way = Way(FastEncoder(model.encoder, dtype, fixed))
+        way = Way(FastEncoder(model.encoder, dtype, fixed, recomputed))
     except Unsupported as error:
         way = Way(None, str(error))
     model.path = way.fast

@@ -42,6 +42,7 @@ class TrainSpec(Settings):
     default). The head starts from noise and learns at a rate of its own, which is not searched; the encoder at the
     method's. `precision` "auto" is bf16 autocast with fp32 weights where the processor has bf16, else fp32.
     `keep_frozen`: what the frozen lower blocks give is computed once and kept on the disk while the study runs.
+    `activation_checkpointing`: of each block only its input is kept for the way back, for less memory and more time.
     """
 
     epochs: int = Field(default=3, ge=1)
@@ -55,6 +56,7 @@ class TrainSpec(Settings):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     checkpoint_every_steps: int | None = Field(default=None, ge=1)
     keep_frozen: bool = True
+    activation_checkpointing: bool = False
 
 
 def planned_batches(encoded: Encoded, spec: TrainSpec, seed: int) -> list[list[int]]:
@@ -90,9 +92,11 @@ def train(
     model.train()
     with (
         active_vocabulary(model, encoded, decay) as active,
-        fast_path(model, precision) as way,
+        fast_path(model, precision, recomputed=spec.activation_checkpointing) as way,
         inputs_of(model, active, precision, way.fast, shelf, emit) as inputs,
     ):
+        if way.fast is None and spec.activation_checkpointing:
+            model.checkpoint_plain_blocks()
         optimizer = adamw(method.parameter_groups(model, learning_rate, spec.head_learning_rate, spec.weight_decay))
         first = 1
         if checkpoint is not None and checkpoint.exists():
