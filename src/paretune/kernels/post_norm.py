@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from paretune.kernels.attention import attend, attend_backward
 from paretune.kernels.linear import Linear, LinearGradients
 
 
@@ -71,11 +72,8 @@ def forward(x_bth: Tensor, mask_b11t: Tensor | None, block: Block) -> tuple[Tens
     qkv_no, qkv_kept = block.joined.forward(xs_nh)
     qkv_3bhtd = qkv_no.view(b, t, 3, heads, h // heads).permute(2, 0, 3, 1, 4).contiguous()
     q, k, v = qkv_3bhtd
-    scores_bhtt = torch.matmul(q, k.transpose(2, 3)).mul_((h // heads) ** -0.5)
-    if mask_b11t is not None:
-        scores_bhtt.add_(mask_b11t)
-    p_bhtt = torch.softmax(scores_bhtt, -1, dtype=torch.float32).to(dtype)
-    mixed_nh = torch.matmul(p_bhtt, v).transpose(1, 2).reshape(b * t, h)
+    p_bhtt, mixed_bhtd = attend(q, k, v, mask_b11t)
+    mixed_nh = mixed_bhtd.transpose(1, 2).reshape(b * t, h)
     out_nh, out_kept = block.attention_out.forward(mixed_nh)
     r1_nh = x_nh + out_nh
     y_nh, mean1, rstd1 = _normed(r1_nh, block.attention_norm)
@@ -107,23 +105,13 @@ def backward(
     dr1, attention_norm = _norm_backward(dr2.add_(dys), r1, mean1, rstd1, block.attention_norm)
     dmixed, out = block.attention_out.backward(dr1.to(dtype), mixed, out_kept, True)
     assert dmixed is not None
-    dqkv_no = _attention_backward(dmixed.view(b, t, heads, d).transpose(1, 2), qkv, p)
+    q, k, v = qkv
+    dqkv = torch.empty_like(qkv)
+    attend_backward(dmixed.view(b, t, heads, d).transpose(1, 2), q, k, v, p, dqkv[0], dqkv[1], dqkv[2])
+    dqkv_no = dqkv.permute(1, 3, 0, 2, 4).reshape(b * t, 3 * heads * d)
     dxs, joined = block.joined.backward(dqkv_no, xs, qkv_kept, wants_input)
     dx = dr1.add_(dxs).view(b, t, heads * d) if dxs is not None else None
     return dx, BlockGradients((joined, out, up, down), (attention_norm, norm))
-
-
-def _attention_backward(dmixed_bhtd: Tensor, qkv_3bhtd: Tensor, p_bhtt: Tensor) -> Tensor:
-    """Gradient of queries, keys and values, one after another: (n, 3h)."""
-    _, b, heads, t, d = qkv_3bhtd.shape
-    q, k, v = qkv_3bhtd
-    dqkv = torch.empty_like(qkv_3bhtd)
-    torch.matmul(p_bhtt.transpose(2, 3), dmixed_bhtd, out=dqkv[2])
-    dp = torch.matmul(dmixed_bhtd, v.transpose(2, 3))
-    ds = torch.ops.aten._softmax_backward_data(dp, p_bhtt, -1, p_bhtt.dtype).mul_(d**-0.5)
-    torch.matmul(ds, k, out=dqkv[0])
-    torch.matmul(ds.transpose(2, 3), q, out=dqkv[1])
-    return dqkv.permute(1, 3, 0, 2, 4).reshape(b * t, 3 * heads * d)
 
 
 def _normed(x_nh: Tensor, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ Sources: Touvron et al. 2023 (https://arxiv.org/abs/2302.13971), Zhang & Sennric
 (https://arxiv.org/abs/2305.13245). Axes: b texts, t positions, n = b·t rows, h hidden, f inner features, q queries,
 k keys and values, d features of a head.
 
-    x_bth, kept = forward(x_bth, positions(t, cos_td, sin_td), block)
+    x_bth, kept = forward(x_bth, positions(cos_td, sin_td, dtype), block)
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from paretune.kernels.attention import attend, attend_backward
 from paretune.kernels.linear import Linear
 from paretune.kernels.post_norm import BlockGradients
 
@@ -40,7 +41,7 @@ class Positions:
 
     cos_td: Tensor
     sin_td: Tensor
-    unseen_tt: Tensor
+    unseen_11tt: Tensor
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,10 @@ class Block:
         return self.joined, self.attention_out, self.gate_up, self.down
 
 
-def positions(cos_td: Tensor, sin_td: Tensor) -> Positions:
-    """`cos_td` and `sin_td` are (t, d / 2) in fp32."""
+def positions(cos_td: Tensor, sin_td: Tensor, dtype: torch.dtype) -> Positions:
+    """`cos_td` and `sin_td` are (t, d / 2) in fp32; `dtype` is the format of the scores."""
     t = len(cos_td)
-    return Positions(cos_td, sin_td, torch.full((t, t), UNSEEN).triu(1))
+    return Positions(cos_td, sin_td, torch.full((1, 1, t, t), UNSEEN, dtype=dtype).triu(1))
 
 
 def forward(x_bth: Tensor, around: Positions, block: Block) -> tuple[Tensor, tuple[Tensor | None, ...]]:
@@ -80,8 +81,8 @@ def forward(x_bth: Tensor, around: Positions, block: Block) -> tuple[Tensor, tup
     qk_btsd, v_btkd = qkv_no.view(b, t, heads, -1).split([heads - block.key_heads, block.key_heads], 2)
     qk_bstd = _rotated(qk_btsd.transpose(1, 2), around.cos_td, around.sin_td).to(block.dtype)
     v_bktd = v_btkd.transpose(1, 2).contiguous()
-    p = _seen(qk_bstd, around, block)
-    mixed_nh = torch.matmul(p, v_bktd).view(b, block.query_heads, t, -1).transpose(1, 2).reshape(b * t, -1)
+    p, mixed = attend(*_parts(qk_bstd, block), v_bktd, around.unseen_11tt)
+    mixed_nh = mixed.view(b, block.query_heads, t, -1).transpose(1, 2).reshape(b * t, -1)
     out_nh, out_kept = block.attention_out.forward(mixed_nh)
     x1_nh = x_nh + out_nh
     z_nh, rstd2 = _normed(x1_nh, block.norm)
@@ -125,13 +126,11 @@ def backward(
     return dx if wants_input else None, BlockGradients((joined, out, gate_up, down), ((dscale1,), (dscale2,)))
 
 
-def _seen(qk_bstd: Tensor, around: Positions, block: Block) -> Tensor:
-    """Attention's shares, (b, k, q / k · t, t): all queries of one key head stand one after another."""
-    b, _, t, d = qk_bstd.shape
+def _parts(qk_bstd: Tensor, block: Block) -> tuple[Tensor, Tensor]:
+    """Queries, all heads of one key head one after another, and keys."""
+    b, _, _, d = qk_bstd.shape
     q, k = qk_bstd.split([block.query_heads, block.key_heads], 1)
-    scores = torch.matmul(q.reshape(b, block.key_heads, -1, d), k.transpose(2, 3)).float().mul_(d**-0.5)
-    scores.view(b, block.query_heads, t, t).add_(around.unseen_tt)
-    return torch.softmax(scores, -1).to(qk_bstd.dtype)
+    return q.view(b, block.key_heads, -1, d), k
 
 
 def _attention_backward(
@@ -139,14 +138,10 @@ def _attention_backward(
 ) -> Tensor:
     """Gradient of queries, keys and values before their rotation, one after another."""
     b, _, t, d = qk_bstd.shape
-    q, k = qk_bstd.split([block.query_heads, block.key_heads], 1)
     dmixed = dmixed_nh.view(b, t, block.query_heads, d).transpose(1, 2).reshape(b, block.key_heads, -1, d)
-    dv = torch.matmul(p.transpose(2, 3), dmixed)
-    dp = torch.matmul(dmixed, v_bktd.transpose(2, 3))
-    ds = torch.ops.aten._softmax_backward_data(dp, p, -1, p.dtype).mul_(d**-0.5)
-    dq = torch.matmul(ds, k).view(b, block.query_heads, t, d)
-    dk = torch.matmul(ds.transpose(2, 3), q.reshape(b, block.key_heads, -1, d))
-    dqk = _rotated(torch.cat([dq, dk], 1), around.cos_td, -around.sin_td).to(p.dtype)
+    dqk, dv = torch.empty_like(qk_bstd), torch.empty_like(v_bktd)
+    attend_backward(dmixed, *_parts(qk_bstd, block), v_bktd, p, *_parts(dqk, block), dv)
+    dqk = _rotated(dqk, around.cos_td, -around.sin_td).to(p.dtype)
     return torch.cat([dqk, dv], 1).transpose(1, 2).reshape(b * t, -1)
 
 

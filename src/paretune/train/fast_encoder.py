@@ -144,7 +144,7 @@ class FastEncoder:
             places_1t = torch.arange(x_bth.shape[1]).unsqueeze(0)
             cos_1td, sin_1td = self._modules.rotary_emb(x_bth, places_1t)
             half = cos_1td.shape[-1] // 2
-            return pre_norm.positions(cos_1td[0, :, :half], sin_1td[0, :, :half])
+            return pre_norm.positions(cos_1td[0, :, :half], sin_1td[0, :, :half], self._dtype)
         if bool(mask_bt.all()):
             return None
         return ((1.0 - mask_bt[:, None, None, :].float()) * UNSEEN).to(self._dtype)
