@@ -82,6 +82,7 @@ def study(
 
     from paretune.report.build import answer, build
     from paretune.report.tables import open_ends, summary, terminal_table
+    from paretune.stats.token_scores import TOKEN_METRICS
     from paretune.study.design import read_study_file
     from paretune.study.progress import Terminal
     from paretune.study.runner import run_study
@@ -89,6 +90,9 @@ def study(
     spoken = language(lang)
     command = f"paretune study {file}" + (" --data DATA" if data else "")
     folder = run_study(read_study_file(file, _base(data)), runs, Terminal(Console(stderr=True)), command)
+    if folder.study().metric in TOKEN_METRICS:
+        cli_looking.tell_tokens(folder, spoken, json_line)
+        return
     pages = {one: build(folder.path, one) for one in ("en", "ru")}
     console = Console()
     said_answer = answer(folder.path, spoken)

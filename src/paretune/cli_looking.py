@@ -8,13 +8,33 @@ Not here: what they do. Heavy imports stay inside the verbs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from paretune.cli_options import JsonFlag, LangOption, language, say_json
 
+if TYPE_CHECKING:
+    from paretune.records.store import StudyFolder
+
 HOST, PORT = "127.0.0.1", 8010
+
+
+def tell_tokens(folder: StudyFolder, lang: str, json_line: bool) -> None:
+    """What `paretune study` says at the end of a study of next tokens; exit code 3 where something stays open."""
+    from rich.console import Console
+
+    from paretune.report.token_table import open_token_ends, token_note, token_rows, token_table
+    from paretune.report.wording import Words
+
+    words, rows = Words(lang), token_rows(folder)
+    Console().print(token_table(folder, rows, words))
+    print(token_note(words))
+    undecided = open_token_ends(rows)
+    quality = {row.method: row.nll for row in rows}
+    say_json(json_line, {"folder": str(folder.path), "nll": quality, "undecided": undecided})
+    if undecided:
+        raise typer.Exit(3)
 
 
 def dashboard(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from toy_study import VOCABULARY, study_text, toy_rows, write_csv
 
 from paretune.core.errors import ConfigError, RecordError
@@ -13,6 +15,8 @@ from paretune.export.export import export
 from paretune.models.tiny import write_tiny_llama
 from paretune.records.store import StudyFolder
 from paretune.report.build import build
+from paretune.report.token_table import token_rows, token_table
+from paretune.report.wording import Words
 from paretune.study.design import read_study_file, with_settled_model
 from paretune.study.runner import run_study
 
@@ -131,6 +135,26 @@ def test_a_study_of_next_tokens_runs_to_its_scores(predicted: StudyFolder) -> No
             assert scores["nll"] < math.log(258)  # nearer than a guess among the single bytes
         with pytest.raises(RecordError):
             one.predictions()
+
+
+@pytest.mark.slow
+def test_the_table_of_next_tokens_compares_with_less_as_better(predicted: StudyFolder) -> None:
+    """Means over seeds as in the measurements; LoRA at its low rate is worse than the control by a positive number."""
+    rows = {row.method: row for row in token_rows(predicted)}
+    for label, row in rows.items():
+        found = [one.measurements().scores["test"]["nll"] for one in predicted.runs() if one.scored]
+        assert row.seeds == 2 and row.nll is not None and min(found) <= row.nll <= max(found), label
+    lora, full = rows["lora"], rows["full"]
+    assert full.control and full.difference is None and full.nll is not None
+    assert lora.nll is not None and lora.nll > full.nll
+    assert lora.difference == pytest.approx(lora.nll - full.nll, rel=1e-6)
+    assert lora.difference_interval is not None and lora.difference_interval[0] < lora.difference
+    assert lora.verdict in ("worse", "undecided")
+    if lora.verdict == "worse":
+        assert lora.difference_interval[0] > 0
+    console = Console(file=io.StringIO(), width=160)
+    console.print(token_table(predicted, list(rows.values()), Words("ru")))
+    assert "перплексия" in console.file.getvalue() and "натов на токен" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

@@ -25,7 +25,8 @@ from paretune.stats.token_scores import merit, nll_per_example, token_scores
 from paretune.tasks.next_token import NextToken
 from paretune.train.evaluate import Witness, predict
 from paretune.train.language import LanguageModel
-from paretune.train.loop import TrainSpec, train
+from paretune.train.loop import TrainSpec, planned_batches, train
+from paretune.train.optim import schedule_factor
 
 TEXTS = [text for text, _ in toy_rows(24)]
 METHODS_OF_DECODER = [("full", {}), ("lora", {"rank": 4}), ("last_layers", {"layers": 1})]
@@ -104,6 +105,32 @@ def test_training_lowers_the_loss_of_other_texts(
     again, _ = attached(kind, settings, decoder)
     method.load(again, tmp_path / "adapter")
     np.testing.assert_array_equal(predict(again, task, other, "fp32"), predict(model, task, other, "fp32"))
+
+
+def test_a_training_is_that_of_plain_transformers(decoder: Path) -> None:
+    """Full, three steps in fp32: the losses of a hand-written loop over the causal model with labels, to 1e-4."""
+    model, method = attached("full", {}, decoder)
+    task, encoded = NextToken(), whole(decoder, TEXTS)
+    spec = TrainSpec(epochs=1, batch_size=8, max_tokens=48, precision="fp32", weight_decay=0.0)
+    events: list[Event] = []
+    train(model, method, task, encoded, task.targets(TEXTS), spec, 1e-2, 0, events.append)
+    theirs = AutoModelForCausalLM.from_pretrained(decoder, attn_implementation="eager")
+    theirs.config.use_cache = False
+    optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-2, weight_decay=0.0)
+    batches, losses = planned_batches(encoded, spec, 0), list[float]()
+    for step, rows in enumerate(batches, start=1):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * schedule_factor(step, len(batches), spec.warmup_share)
+        input_ids_bt, mask_bt = encoded.padded(rows)
+        labels_bt = input_ids_bt.masked_fill(mask_bt == 0, -100)
+        loss = theirs(input_ids=input_ids_bt, attention_mask=mask_bt, labels=labels_bt).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), spec.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert [one.loss for one in events if isinstance(one, StepEnded)] == pytest.approx(losses, rel=1e-4)
+    assert losses[-1] < losses[0] - 0.05
 
 
 def test_accumulated_steps_are_those_of_the_whole_batch(tiny_decoder: Path) -> None:

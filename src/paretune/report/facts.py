@@ -251,16 +251,16 @@ def gather(folder: StudyFolder) -> StudyFacts:
     study = folder.study()
     if study.metric in TOKEN_METRICS:
         given = f"{folder.path} is of a task that predicts tokens ({study.metric})"
-        do = "its scores are in runs/*/measurements.json and token_losses.parquet"
+        do = "`paretune study` prints its table; its scores are in runs/*/measurements.json"
         raise RecordError(said(given, "a study of classification: nothing else is compared or drawn yet", do=do))
     chosen = {selection.method: selection for selection in study.selections}
     methods = {record.label: MethodFacts(record, chosen.get(record.label)) for record in study.methods}
     found = [(run, run.spec()) for run in folder.runs()]
     selected = {selection.run_id for selection in study.selections}
-    current = {_setting(spec) for run, spec in found if run.id in selected}
+    current = {common_setting(spec) for run, spec in found if run.id in selected}
     for run, spec in found:
         method = methods.get(spec.method)
-        stale = bool(current) and _setting(spec) not in current  # left from before the study was changed
+        stale = bool(current) and common_setting(spec) not in current  # left from before the study was changed
         same = method is not None and (spec.kind, spec.settings) == (method.record.kind, method.record.settings)
         if method is not None and same and spec.seed in study.seeds and not stale:
             _add(method, run, spec)
@@ -273,7 +273,7 @@ def gather(folder: StudyFolder) -> StudyFacts:
     return facts
 
 
-def _setting(spec: RunSpec) -> tuple[str, str, str]:
+def common_setting(spec: RunSpec) -> tuple[str, str, str]:
     """What all runs of one study have in common."""
     return (
         spec.data_digest,

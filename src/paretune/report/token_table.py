@@ -1,0 +1,188 @@
+"""The table of a study of next tokens: nats per token with its interval, each method against the control, costs.
+
+Less is better throughout: a difference is method − control in nats per token, and `better` means below. Compared as any
+other metric, on each text's share in the mean (`stats/token_scores.py`). Not here: a page, figures, budgets and the
+answer in one sentence, which know classification alone (`build.py`).
+
+    for row in token_rows(StudyFolder(Path("runs/texts"))): print(row.method, row.nll, row.verdict)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+from rich.table import Table
+
+from paretune.core.errors import RecordError, said
+from paretune.records.schema import Measurements
+from paretune.records.store import RunFolder, StudyFolder
+from paretune.report.facts import LEVEL, bounds, common_setting
+from paretune.report.tables import state_name
+from paretune.report.wording import Words
+from paretune.stats.compare import SeedScores, compare
+from paretune.stats.intervals import t_interval
+from paretune.stats.token_scores import nll_per_example
+
+LIMITS = ("oom", "over_budget", "timeout")
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """One method on the test split: means over its seeds; None where none was scored, or nothing is known.
+
+    `difference` is method − control in nats per token; ends are None where the data give no interval.
+    """
+
+    method: str
+    control: bool
+    seeds: int
+    nll: float | None = None
+    nll_interval: tuple[float, float] | None = None
+    perplexity: float | None = None
+    bits_per_byte: float | None = None
+    difference: float | None = None
+    difference_interval: tuple[float, float] | None = None
+    verdict: str | None = None
+    peak_memory_bytes: float | None = None
+    train_seconds: float | None = None
+    stopped: tuple[tuple[str, int], ...] = ()
+
+
+def token_rows(folder: StudyFolder) -> list[TokenRow]:
+    """One row a method, in the study's order.
+
+    Raises:
+        RecordError: the folder is no study's, a record is torn, or runs have other test texts.
+    """
+    study = folder.study()
+    chosen = {one.method: one for one in study.selections}
+    runs = {run.id: (run, run.spec()) for run in folder.runs()}
+    current = {common_setting(runs[one.run_id][1]) for one in study.selections if one.run_id in runs}
+    scored: dict[str, dict[int, RunFolder]] = {one.label: {} for one in study.methods}
+    stopped: dict[str, Counter[str]] = {one.label: Counter() for one in study.methods}
+    for run, spec in runs.values():
+        stale = spec.method not in scored or spec.seed not in study.seeds
+        if stale or (current and common_setting(spec) not in current):
+            continue
+        status, selection = run.status(), chosen.get(spec.method)
+        if status is not None and status.state != "ok":
+            stopped[spec.method][status.state] += 1
+        elif run.scored and selection is not None and selection.learning_rate == spec.learning_rate:
+            scored[spec.method][spec.seed] = run
+    shares = _shares(scored)
+    found = {}
+    if len(shares.get(study.control, {})) > 0 and len(shares) > 1:
+        # compared with the sign that makes more better, so that the verdicts are those of any metric
+        negative = {label: {seed: -one for seed, one in of.items()} for label, of in shares.items()}
+        found = {one.method: one for one in compare(negative, study.control, study.margin, LEVEL)}
+    rows: list[TokenRow] = []
+    for method in study.methods:
+        label, ends = method.label, tuple(sorted(stopped[method.label].items()))
+        row = TokenRow(label, label == study.control, len(scored[label]), stopped=ends)
+        comparison = found.get(label)
+        if comparison is not None and comparison.difference is not None:
+            both = bounds(comparison.difference)
+            row = replace(
+                row,
+                difference=-comparison.difference.estimate,
+                difference_interval=(-both[1], -both[0]) if both else None,
+            )
+        if comparison is not None:
+            row = replace(row, verdict=comparison.verdict)
+        measured = [run.measurements() for _, run in sorted(scored[label].items())]
+        rows.append(_scored_row(row, measured) if measured else row)
+    return rows
+
+
+def _shares(scored: dict[str, dict[int, RunFolder]]) -> dict[str, SeedScores]:
+    """Each text's share in the nats per token, for methods that were scored; all of the same texts."""
+    found: dict[str, dict[int, np.ndarray]] = {}
+    reference: list[str] | None = None
+    for label, of_seeds in scored.items():
+        for seed, run in sorted(of_seeds.items()):
+            table = run.token_losses().to_pydict()
+            at = [place for place, split in enumerate(table["split"]) if split == "test"]
+            ids = [str(table["id"][place]) for place in at]
+            reference = ids if reference is None else reference
+            if ids != reference:
+                raise RecordError(said(f"run {run.id} has other test texts", "the same texts in every run"))
+            nll, tokens = ([table[name][place] for place in at] for name in ("nll", "tokens"))
+            found.setdefault(label, {})[seed] = nll_per_example(nll, tokens)
+    return dict(found)
+
+
+def _scored_row(row: TokenRow, measured: list[Measurements]) -> TokenRow:
+    scores = [one.scores["test"] for one in measured]
+    values = [one["nll"] for one in scores]
+    return replace(
+        row,
+        nll=float(np.mean(values)),
+        nll_interval=bounds(t_interval(values, LEVEL)) if len(values) > 1 else None,
+        perplexity=float(np.mean([one["perplexity"] for one in scores])),
+        bits_per_byte=float(np.mean([one["bits_per_byte"] for one in scores])),
+        peak_memory_bytes=max(one.peak_memory_bytes.value for one in measured),
+        train_seconds=float(np.mean([one.train_seconds.value for one in measured])),
+    )
+
+
+def open_token_ends(rows: list[TokenRow]) -> list[str]:
+    """Methods about which the study decides nothing yet, or whose runs were stopped by a limit."""
+    return [row.method for row in rows if row.verdict == "undecided" or {state for state, _ in row.stopped} & {*LIMITS}]
+
+
+def token_note(words: Words) -> str:
+    """What stands below the table."""
+    return words.say("No page is drawn of this task yet: the table and the records are all there is.")
+
+
+def token_table(folder: StudyFolder, rows: list[TokenRow], words: Words) -> Table:
+    """The rows for a terminal."""
+    study = folder.study()
+    pilot = f" · {words.say('pilot')}" if study.pilot else ""
+    metric = words.say("nats per token, less is better")
+    title = f"{study.name}: {metric}{pilot}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column(words.say("method"), overflow="fold", max_width=20)
+    table.add_column(words.say("quality [95 %]"), justify="right", no_wrap=True)
+    table.add_column(words.say("to control"), justify="right", no_wrap=True)
+    table.add_column(words.say("verdict"), max_width=13)
+    table.add_column(words.say("perplexity"), justify="right")
+    table.add_column(words.say("bits per byte"), justify="right")
+    table.add_column(words.say("memory"), justify="right")
+    table.add_column(words.say("training"), justify="right")
+    table.add_column(words.say("runs"), max_width=12)
+    for row in rows:
+        table.add_row(
+            row.method,
+            _number(row.nll, words) + _half_width(row.nll_interval, words),
+            _number(row.difference, words, signed=True) + _half_width(row.difference_interval, words),
+            words.say("control") if row.control else _verdict(row.verdict, words),
+            "—" if row.perplexity is None else words.number(row.perplexity, 2),
+            _number(row.bits_per_byte, words),
+            words.size(row.peak_memory_bytes) if row.peak_memory_bytes is not None else "—",
+            words.duration(row.train_seconds) if row.train_seconds is not None else "—",
+            ", ".join(
+                [words.count(row.seeds), *(f"{state_name(words, one)} × {words.count(n)}" for one, n in row.stopped)]
+            ),
+        )
+    return table
+
+
+def _number(value: float | None, words: Words, *, signed: bool = False) -> str:
+    return "—" if value is None else words.number(value, signed=signed)
+
+
+def _half_width(interval: tuple[float, float] | None, words: Words) -> str:
+    return f" ±{words.number((interval[1] - interval[0]) / 2)}" if interval else ""
+
+
+def _verdict(verdict: str | None, words: Words) -> str:
+    names = {
+        "better": words.say("better"),
+        "worse": words.say("worse"),
+        "equivalent": words.say("equivalent"),
+        "undecided": words.say("undecided"),
+    }
+    return names[verdict] if verdict is not None else words.say("not compared")
