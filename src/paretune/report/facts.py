@@ -252,7 +252,7 @@ def gather(folder: StudyFolder) -> StudyFacts:
     if study.metric in TOKEN_METRICS:
         given = f"{folder.path} is of a task that predicts tokens ({study.metric})"
         do = "`paretune study` prints its table; its scores are in runs/*/measurements.json"
-        raise RecordError(said(given, "a study of classification: nothing else is compared or drawn yet", do=do))
+        raise RecordError(said(given, "a study of classification: nothing else is drawn yet", do=do))
     chosen = {selection.method: selection for selection in study.selections}
     methods = {record.label: MethodFacts(record, chosen.get(record.label)) for record in study.methods}
     found = [(run, run.spec()) for run in folder.runs()]

@@ -204,7 +204,7 @@ def choose(found: Iterable[Option], limits: Limits) -> tuple[Option, Option | No
 
 def encoded_sample(study: Study) -> tuple[dict[str, Encoded], int, float]:
     """All splits as tokens, the number of classes, and the seconds that it took to tokenize."""
-    prepared = prepare(study.file.data, study.base)
+    prepared = prepare(study.file.data, study.base, TASKS.load(study.file.task.kind).labelled)
     tokenizer = load_tokenizer(study.file.model.source)
     longest, prefix = study.file.train.max_tokens, study.file.model.text_prefix
     began = time.perf_counter()
