@@ -34,6 +34,9 @@ from paretune.measure.accounting import (
 PRODUCTS = ("forward", "passed", "low_rank", "learning")
 SCATTERED = 1.2  # what lasts lies between what is given back: so much more is resident (seen over 40 steps)
 EVALUATION_ROWS = 32
+# Where the probe saw too little to tell, constants stay near what they were on a first machine.
+USUAL_KEPT, USUAL_WORKING, USUAL_WEIGHT = 1.4, 2.5, 0.05
+USUAL_WIDTH_RATIO = {"forward": 1.0, "passed": 2.5, "low_rank": 5.0, "learning": 2.5}  # to a forward pass
 DELAYED = 1.5  # times what the other steps say
 SLOWEST_UPDATE_SECONDS = 2e-8  # of one parameter: some 28 bytes at 1.4 GB/s
 
@@ -90,7 +93,8 @@ class Sample(Settings):
 
 
 class Calibration(Settings):
-    """The constants; `samples` are what they were found from. Seconds and bytes."""
+    """The constants; `samples` are what they were found from. Seconds and bytes. `complete`: the probe had time for
+    every sort of step that this model has."""
 
     started_bytes: float
     imports_bytes: float
@@ -116,6 +120,7 @@ class Calibration(Settings):
     save_seconds: float
     measured_at: str = ""
     probe_seconds: float = 0.0
+    complete: bool = True
     samples: list[Sample] = Field(default_factory=list[Sample])
 
     def memory(self) -> MemoryConstants:
@@ -262,14 +267,15 @@ def _backward(one: Sample, rows: int, width: int) -> float:
 
 
 def _by_product(samples: Sequence[Sample], grown: Callable[[Sample], tuple[int, int]]) -> dict[str, float]:
-    """By what is computed: growth for each new width; what was not measured takes that of learning matrices."""
+    """By what is computed: growth for each new width; what was not measured, in the usual ratio to what was."""
     found: dict[str, float] = {}
     for name in PRODUCTS:
         rates = [size / widths for one in samples if one.computed == name for size, widths in [grown(one)] if widths]
         if rates:
             found[name] = max(0.0, float(np.median(rates)))
-    most = max(found.values(), default=0.0)
-    return {name: found.get(name, found.get("learning", most)) for name in PRODUCTS}
+    ratios = [value / USUAL_WIDTH_RATIO[name] for name, value in found.items()]
+    unit = float(np.median(ratios)) if ratios else 0.0
+    return {name: found.get(name, unit * USUAL_WIDTH_RATIO[name]) for name in PRODUCTS}
 
 
 def _largest(one: Sample) -> Work:
@@ -299,7 +305,9 @@ def _memory(
             for value, one, shared in zip(over, samples, held, strict=True)
         ]
     )
-    found, _ = nnls(matrix, np.maximum(target, 0.0))
+    usual = np.array([[USUAL_WEIGHT, 0.0, 0.0], [0.0, USUAL_WEIGHT, 0.0]])
+    wanted = np.array([USUAL_KEPT, USUAL_WORKING]) * scale * USUAL_WEIGHT
+    found, _ = nnls(np.vstack([matrix, usual]), np.concatenate([np.maximum(target, 0.0), wanted]))
     return float(found[0] / scale), float(found[1] / scale), float(found[2])
 
 

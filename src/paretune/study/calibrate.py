@@ -13,12 +13,15 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from torch import nn
+
 from paretune.core.errors import RunError, UsageError
 from paretune.measure.accounting import Census, census, computed
 from paretune.measure.calibration import Calibration, Sample, fit
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_outline
+from paretune.models.surgery import layers
 from paretune.repro.seeding import torch_generator
 from paretune.study.calibrations import ProbeShape, keep, known
 from paretune.study.trial import run_trial
@@ -26,6 +29,7 @@ from paretune.study.trial_steps import CLASSES, Trial
 
 PROBE_SECONDS = 30.0
 MOST_STEPS, FEWEST_STEPS = 5, 2
+USUAL_FLOPS_PER_SECOND = 1e11  # before anything is measured
 SLOWER = {
     "forward": 1.2,
     "passed": 3.0,
@@ -72,54 +76,62 @@ def calibration(shape: ProbeShape, note: Callable[[str], None], again: bool = Fa
         UnknownNameError: a type of model that is not known.
     """
     found = None if again else known(shape)
-    if found is not None:
+    if found is not None and found.complete:
         return found
     where = f"{shape.model}, {shape.batch_size} × {shape.max_tokens} tokens, {shape.precision}"
     note(f"measuring steps of {where}: at most {PROBE_SECONDS:g} s, once")
     began = time.perf_counter()
-    samples = _samples(shape, began)
+    kinds = representatives(shape.model)
+    samples = _samples(shape, kinds, began)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    found = fit(samples).model_copy(update={"measured_at": now, "probe_seconds": time.perf_counter() - began})
+    complete = {one.kind for one in samples} >= set(kinds.values())
+    took = time.perf_counter() - began
+    found = fit(samples).model_copy(update={"measured_at": now, "probe_seconds": took, "complete": complete})
     keep(shape, found)
     return found
 
 
-def _samples(shape: ProbeShape, began: float) -> list[Sample]:
-    """Each sort of step at the longest batch, and one at half its width, as far as time allows."""
-    kinds = representatives(shape.model)
-    half = next(sort for sort in ("low_rank", "passed", "learning", "forward") if sort in kinds)
-    wanted = [(sort, shape.max_tokens) for sort in ("forward", "low_rank", "learning") if sort in kinds]
-    wanted += [(half, max(4, shape.max_tokens // 2))]
-    wanted += [("passed", shape.max_tokens)] if "passed" in kinds else []
+def _samples(shape: ProbeShape, kinds: dict[str, str], began: float) -> list[Sample]:
+    """Each sort of step at the longest batch, and one at half its width, as far as time allows; what tells most comes
+    first."""
+    order = ("low_rank", "learning", "forward", "passed")
+    wanted = [(sort, shape.max_tokens) for sort in order if sort in kinds]
+    wanted.insert(3, (wanted[0][0], max(4, shape.max_tokens // 2)))
     found: list[Sample] = []
     reasons: list[str] = []
-    forward_seconds = 0.0
+    forward_seconds = _forward_flops(shape) / USUAL_FLOPS_PER_SECOND
     for place, (sort, longest) in enumerate(wanted):
         left = PROBE_SECONDS - (time.perf_counter() - began)
-        share = left / (len(wanted) - place)
-        expected = SLOWER[sort] * forward_seconds * longest / shape.max_tokens
-        steps = MOST_STEPS if not expected else int(share * 0.7 / expected)
-        rows = shape.batch_size if not expected else min(shape.batch_size, _rows_in(share, expected, shape.batch_size))
         if left <= 0:
             break
-        trial = Trial(
-            model=shape.model,
-            kind=kinds[sort],
-            batch_size=rows,
-            max_tokens=longest,
-            precision=shape.precision,
-            steps=min(MOST_STEPS, max(FEWEST_STEPS, steps)),
-        )
+        expected = SLOWER[sort] * forward_seconds * longest / shape.max_tokens
+        trial = _trial(shape, kinds[sort], longest, left / max(2, len(wanted) - place - 1), expected)
         end = run_trial(trial, left)
         if end.sample is None:
             reasons.append(end.reason)
             continue
         found.append(end.sample)
-        if sort == "forward":
-            forward_seconds = max(step.seconds for step in end.sample.steps)
+        took = max(step.seconds * shape.max_tokens / step.width for step in end.sample.steps)
+        forward_seconds = took * shape.batch_size / trial.batch_size / SLOWER[sort]
     if not found:
         raise RunError(f"no step of {shape.model} could be measured: {'; '.join(reasons) or 'no time was left'}")
     return found
+
+
+def _forward_flops(shape: ProbeShape) -> float:
+    """FLOP of the matrices' forward pass over the longest batch."""
+    blocks = layers(load_outline(shape.model))
+    matrices = sum(one.weight.numel() for one in blocks.modules() if isinstance(one, nn.Linear))
+    return 2.0 * matrices * shape.positions
+
+
+def _trial(shape: ProbeShape, kind: str, longest: int, seconds: float, step_seconds: float) -> Trial:
+    """As many steps as fit into its share of the time, of fewer texts where even the fewest steps would not."""
+    rows = _rows_in(seconds, step_seconds, shape.batch_size)
+    steps = min(MOST_STEPS, max(FEWEST_STEPS, int(seconds * 0.7 / step_seconds)))
+    return Trial(
+        model=shape.model, kind=kind, batch_size=rows, max_tokens=longest, precision=shape.precision, steps=steps
+    )
 
 
 def _rows_in(seconds: float, step_seconds: float, rows: int) -> int:
