@@ -23,6 +23,7 @@ from paretune.repro.probe import numerics_fingerprint
 from paretune.repro.provenance import provenance
 
 CONSTANTS_FILE = "calibration.json"  # in a study's folder: what an earlier probe of its model found
+FORM = 2  # raised when the same samples would give other constants
 TRAINING_CODE = ("kernels", "train", "models", "methods")
 
 
@@ -54,6 +55,7 @@ def _folder(shape: ProbeShape) -> Path:
     """Where the constants of this model and number format lie, one file a shape."""
     here = provenance()
     key: JsonObject = {
+        "form": FORM,
         "precision": shape.precision,
         "digest": model_digest(shape.model),
         "numerics": numerics_fingerprint(),
