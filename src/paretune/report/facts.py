@@ -250,7 +250,7 @@ def gather(folder: StudyFolder) -> StudyFacts:
     """
     study = folder.study()
     if study.metric in TOKEN_METRICS:
-        given = f"{folder.path} is of a task that predicts tokens ({study.metric})"
+        given = f"study {study.name} is of a task that predicts tokens ({study.metric})"
         do = "`paretune study` prints its table; its scores are in runs/*/measurements.json"
         raise RecordError(said(given, "a study of classification: nothing else is drawn yet", do=do))
     chosen = {selection.method: selection for selection in study.selections}
