@@ -30,12 +30,8 @@ from paretune.study.trial_steps import CLASSES, Trial
 PROBE_SECONDS = 30.0
 MOST_STEPS, FEWEST_STEPS = 5, 2
 USUAL_FLOPS_PER_SECOND = 1e11  # before anything is measured
-SLOWER = {
-    "forward": 1.2,
-    "passed": 3.0,
-    "low_rank": 3.0,
-    "learning": 4.0,
-}  # than a forward pass; only to keep within the time
+# Than a forward pass, roughly; only to keep within the time.
+SLOWER = {"forward": 1.2, "passed": 3.0, "low_rank": 3.0, "learning": 4.0}
 
 
 def counted(model: str, method: Adaptation, classes: int) -> Census:
