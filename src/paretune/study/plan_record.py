@@ -17,7 +17,8 @@ from paretune.core.errors import RecordError
 from paretune.records.schema import Measurements, Predicted
 from paretune.records.store import StudyFolder
 
-FIRST_STAGE = ("load", "tokenize", "step", "eval", "save")
+FIRST_STAGE = ("load", "tokenize", "prefix", "step", "eval", "save")
+TRAINING = ("prefix", "step")  # what a run's training time is made of
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def error_of(name: str, predicted: Predicted, measured: Measurements) -> PlanErr
         name,
         predicted.peak_memory_bytes / peak - 1,
         (predicted.peak_memory_above_imports_bytes or 0.0) / max(1, above) - 1,
-        predicted.seconds["step"] / measured.train_seconds.value - 1,
+        sum(predicted.seconds.get(phase, 0.0) for phase in TRAINING) / measured.train_seconds.value - 1,
     )
 
 
