@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from paretune.data.encoding import Encoded, encode_whole
-from paretune.stats.token_scores import TOKEN_METRICS, token_scores
+from paretune.stats.token_scores import token_scores
 from paretune.tasks.task import Answers, ModelKind, Task
 
 
@@ -44,7 +44,7 @@ class NextToken(Task[TokenLosses]):
 
     labelled: ClassVar[bool] = False
     model: ClassVar[ModelKind] = "language"
-    metrics: ClassVar[tuple[str, ...]] = TOKEN_METRICS
+    metrics: ClassVar[tuple[str, ...]] = ("nll",)  # the margin and all comparisons are in nats per token
 
     def __init__(self, labels: tuple[str, ...] = ()) -> None:
         self.labels = ()
