@@ -5,9 +5,9 @@ the activation's output is computed again) and multiplies queries, keys and valu
 autocast: products, activation and attention in the format of the weights, residuals, norms and the softmax in fp32.
 Not here: where weights come from (`train/fast_encoder.py`), products (`linear.py`), dropout inside a block.
 Source: Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762).
-Axes: b texts, t positions, n = b·t rows, h hidden, i and o input and output features, d features of a head.
+Axes: b texts, w positions of each, n rows (tokens, some to spare), h hidden, o output features, d features of a head.
 
-    z_bth, kept = forward(x_bth, mask_b11t, block); dx_bth, gradients = backward(dz_bth, kept, block, wants_input=True)
+    z_nh, kept = forward(x_nh, around, block); dx_nh, gradients = backward(dz_nh, kept, around, block, wants_input=True)
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from paretune.kernels.attention import attend, attend_backward
 from paretune.kernels.linear import Linear, LinearGradients
+from paretune.kernels.rows import Around
 
 
 @dataclass(frozen=True)
@@ -60,20 +61,16 @@ class BlockGradients:
     norms: tuple[tuple[Tensor | None, ...], ...]
 
 
-def forward(x_bth: Tensor, mask_b11t: Tensor | None, block: Block) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    """The block's output (b, t, h) in fp32, and what the way back wants to have kept; the activation is the exact GELU.
-
-    `mask_b11t` is added to the scores: 0 where a position may be seen, a very low number where not; None: all may be.
-    """
-    b, t, h = x_bth.shape
-    heads, dtype = block.heads, block.dtype
-    x_nh = x_bth.reshape(b * t, h)
+def forward(x_nh: Tensor, around: Around, block: Block) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """The block's output (n, h) in fp32, and what the way back wants to have kept; the activation is the exact GELU."""
+    dtype, rows = block.dtype, around.rows
+    shape = (rows.texts, rows.width, 3, block.heads, x_nh.shape[1] // block.heads)
     xs_nh = x_nh.to(dtype)
     qkv_no, qkv_kept = block.joined.forward(xs_nh)
-    qkv_3bhtd = qkv_no.view(b, t, 3, heads, h // heads).permute(2, 0, 3, 1, 4).contiguous()
-    q, k, v = qkv_3bhtd
-    p_bhtt, mixed_bhtd = attend(q, k, v, mask_b11t)
-    mixed_nh = mixed_bhtd.transpose(1, 2).reshape(b * t, h)
+    qkv_3bhwd = rows.by_text(qkv_no).view(shape).permute(2, 0, 3, 1, 4).contiguous()
+    q, k, v = qkv_3bhwd
+    p_bhww, mixed_bhwd = attend(q, k, v, around.unseen)
+    mixed_nh = rows.from_texts(mixed_bhwd.transpose(1, 2))
     out_nh, out_kept = block.attention_out.forward(mixed_nh)
     r1_nh = x_nh + out_nh
     y_nh, mean1, rstd1 = _normed(r1_nh, block.attention_norm)
@@ -83,21 +80,20 @@ def forward(x_bth: Tensor, mask_b11t: Tensor | None, block: Block) -> tuple[Tens
     r2_nh = y_nh + down_nh
     z_nh, mean2, rstd2 = _normed(r2_nh, block.norm)
     kept = (
-        xs_nh, qkv_3bhtd, p_bhtt, mixed_nh, r1_nh.to(dtype), mean1, rstd1, ys_nh, u_no, r2_nh.to(dtype), mean2, rstd2,
+        xs_nh, qkv_3bhwd, p_bhww, mixed_nh, r1_nh.to(dtype), mean1, rstd1, ys_nh, u_no, r2_nh.to(dtype), mean2, rstd2,
         *qkv_kept, *out_kept, *up_kept, *down_kept,
     )  # fmt: skip
-    return z_nh.view(b, t, h), kept
+    return z_nh, kept
 
 
 def backward(
-    dz_bth: Tensor, kept: tuple[Tensor, ...], block: Block, wants_input: bool
+    dz_nh: Tensor, kept: tuple[Tensor, ...], around: Around, block: Block, wants_input: bool
 ) -> tuple[Tensor | None, BlockGradients]:
     """Gradients of the input, where it is wanted, and of the parts."""
     xs, qkv, p, mixed, r1, mean1, rstd1, ys, u, r2, mean2, rstd2, *rest = kept
     qkv_kept, out_kept, up_kept, down_kept = ((rest[at], rest[at + 1]) for at in range(0, 8, 2))
-    _, b, heads, t, d = qkv.shape
-    dtype = block.dtype
-    dr2, norm = _norm_backward(dz_bth.reshape(b * t, heads * d), r2, mean2, rstd2, block.norm)
+    dtype, rows = block.dtype, around.rows
+    dr2, norm = _norm_backward(dz_nh, r2, mean2, rstd2, block.norm)
     dg, down = block.down.backward(dr2.to(dtype), functional.gelu(u), down_kept, True)
     du = torch.ops.aten.gelu_backward(dg, u)
     dys, up = block.up.backward(du, ys, up_kept, True)
@@ -107,10 +103,11 @@ def backward(
     assert dmixed is not None
     q, k, v = qkv
     dqkv = torch.empty_like(qkv)
-    attend_backward(dmixed.view(b, t, heads, d).transpose(1, 2), q, k, v, p, dqkv[0], dqkv[1], dqkv[2])
-    dqkv_no = dqkv.permute(1, 3, 0, 2, 4).reshape(b * t, 3 * heads * d)
+    dmixed_bhwd = rows.by_text(dmixed).view(rows.texts, rows.width, block.heads, -1).transpose(1, 2)
+    attend_backward(dmixed_bhwd, q, k, v, p, dqkv[0], dqkv[1], dqkv[2])
+    dqkv_no = rows.from_texts(dqkv.permute(1, 3, 0, 2, 4))
     dxs, joined = block.joined.backward(dqkv_no, xs, qkv_kept, wants_input)
-    dx = dr1.add_(dxs).view(b, t, heads * d) if dxs is not None else None
+    dx = dr1.add_(dxs) if dxs is not None else None
     return dx, BlockGradients((joined, out, up, down), (attention_norm, norm))
 
 

@@ -5,10 +5,10 @@ needs no mask of its own. Kept as in `post_norm.py`: products, activation and at
 residuals, norms, rotation and softmax in fp32. Not here: where weights come from (`train/fast_blocks.py`), dropout.
 Sources: Touvron et al. 2023 (https://arxiv.org/abs/2302.13971), Zhang & Sennrich 2019
 (https://arxiv.org/abs/1910.07467), Su et al. 2021 (https://arxiv.org/abs/2104.09864), Ainslie et al. 2023
-(https://arxiv.org/abs/2305.13245). Axes: b texts, t positions, n = b·t rows, h hidden, f inner features, q queries,
-k keys and values, d features of a head.
+(https://arxiv.org/abs/2305.13245). Axes: b texts, w positions of each, n rows (tokens, and some to spare), h hidden,
+f inner features, s heads of queries and keys, k heads of keys and values, d features of a head.
 
-    x_bth, kept = forward(x_bth, positions(cos_td, sin_td, dtype), block)
+    x_nh, kept = forward(x_nh, around, block)
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from torch.nn import functional
 from paretune.kernels.attention import attend, attend_backward
 from paretune.kernels.linear import Linear
 from paretune.kernels.post_norm import BlockGradients
-
-UNSEEN = -1e30
+from paretune.kernels.rows import Around
 
 
 @dataclass(frozen=True)
@@ -33,15 +32,6 @@ class RmsNorm:
     scale_h: Tensor
     epsilon: float
     scale_learns: bool = False
-
-
-@dataclass(frozen=True)
-class Positions:
-    """What depends on the number of positions only: cosines and sines of half a head's features, and who sees whom."""
-
-    cos_td: Tensor
-    sin_td: Tensor
-    unseen_11tt: Tensor
 
 
 @dataclass(frozen=True)
@@ -64,25 +54,18 @@ class Block:
         return self.joined, self.attention_out, self.gate_up, self.down
 
 
-def positions(cos_td: Tensor, sin_td: Tensor, dtype: torch.dtype) -> Positions:
-    """`cos_td` and `sin_td` are (t, d / 2) in fp32; `dtype` is the format of the scores."""
-    t = len(cos_td)
-    return Positions(cos_td, sin_td, torch.full((1, 1, t, t), UNSEEN, dtype=dtype).triu(1))
-
-
-def forward(x_bth: Tensor, around: Positions, block: Block) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    """The block's output (b, t, h) in fp32, and what the way back wants to have kept."""
-    b, t, h = x_bth.shape
-    x_nh = x_bth.reshape(b * t, h)
+def forward(x_nh: Tensor, around: Around, block: Block) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """The block's output (n, h) in fp32, and what the way back wants to have kept."""
+    rows = around.rows
     y_nh, rstd1 = _normed(x_nh, block.attention_norm)
     ys_nh = y_nh.to(block.dtype)
     qkv_no, qkv_kept = block.joined.forward(ys_nh)
     heads = block.query_heads + 2 * block.key_heads
-    qk_btsd, v_btkd = qkv_no.view(b, t, heads, -1).split([heads - block.key_heads, block.key_heads], 2)
-    qk_bstd = _rotated(qk_btsd.transpose(1, 2), around.cos_td, around.sin_td).to(block.dtype)
-    v_bktd = v_btkd.transpose(1, 2).contiguous()
-    p, mixed = attend(*_parts(qk_bstd, block), v_bktd, around.unseen_11tt)
-    mixed_nh = mixed.view(b, block.query_heads, t, -1).transpose(1, 2).reshape(b * t, -1)
+    qkv_bswd = rows.by_text(qkv_no).view(rows.texts, rows.width, heads, -1).transpose(1, 2)
+    qk_bswd, v_bkwd = qkv_bswd.split([heads - block.key_heads, block.key_heads], 1)
+    qk_bswd, v_bkwd = _turned(qk_bswd, around, 1).to(block.dtype), v_bkwd.contiguous()
+    p, mixed = attend(*_parts(qk_bswd, block), v_bkwd, around.unseen)
+    mixed_nh = rows.from_texts(mixed.view(rows.texts, block.query_heads, rows.width, -1).transpose(1, 2))
     out_nh, out_kept = block.attention_out.forward(mixed_nh)
     x1_nh = x_nh + out_nh
     z_nh, rstd2 = _normed(x1_nh, block.norm)
@@ -91,19 +74,18 @@ def forward(x_bth: Tensor, around: Positions, block: Block) -> tuple[Tensor, tup
     gate_nf, up_nf = gate_up_no.chunk(2, 1)
     down_nh, down_kept = block.down.forward(functional.silu(gate_nf).mul_(up_nf))
     kept = (
-        x_nh.to(block.dtype), rstd1, ys_nh, qk_bstd, v_bktd, p, mixed_nh, x1_nh.to(block.dtype), rstd2, zs_nh,
+        x_nh.to(block.dtype), rstd1, ys_nh, qk_bswd, v_bkwd, p, mixed_nh, x1_nh.to(block.dtype), rstd2, zs_nh,
         gate_up_no, *qkv_kept, *out_kept, *gate_up_kept, *down_kept,
     )  # fmt: skip
-    return (x1_nh + down_nh).view(b, t, h), kept
+    return x1_nh + down_nh, kept
 
 
 def backward(
-    dx_bth: Tensor, kept: tuple[Tensor, ...], around: Positions, block: Block, wants_input: bool
+    dx_nh: Tensor, kept: tuple[Tensor, ...], around: Around, block: Block, wants_input: bool
 ) -> tuple[Tensor | None, BlockGradients]:
     """Gradients of the input, where it is wanted, and of the parts."""
     x, rstd1, ys, qk, v, p, mixed, x1, rstd2, zs, gate_up_no, *rest = kept
     qkv_kept, out_kept, gate_up_kept, down_kept = ((rest[at], rest[at + 1]) for at in range(0, 8, 2))
-    dx_nh = dx_bth.reshape(-1, dx_bth.shape[-1])
     gate, up = gate_up_no.chunk(2, 1)
     let_through = functional.silu(gate)
     dinner, down = block.down.backward(dx_nh.to(block.dtype), let_through * up, down_kept, True)
@@ -122,33 +104,36 @@ def backward(
     dscale1: Tensor | None = None
     if dys is not None:
         dx, dscale1 = _norm_backward(dys, x, rstd1, block.attention_norm)
-        dx = dx.add_(dx1).view(dx_bth.shape)
+        dx = dx.add_(dx1)
     return dx if wants_input else None, BlockGradients((joined, out, gate_up, down), ((dscale1,), (dscale2,)))
 
 
-def _parts(qk_bstd: Tensor, block: Block) -> tuple[Tensor, Tensor]:
+def _parts(qk_bswd: Tensor, block: Block) -> tuple[Tensor, Tensor]:
     """Queries, all heads of one key head one after another, and keys."""
-    b, _, _, d = qk_bstd.shape
-    q, k = qk_bstd.split([block.query_heads, block.key_heads], 1)
+    b, _, _, d = qk_bswd.shape
+    q, k = qk_bswd.split([block.query_heads, block.key_heads], 1)
     return q.view(b, block.key_heads, -1, d), k
 
 
 def _attention_backward(
-    dmixed_nh: Tensor, qk_bstd: Tensor, v_bktd: Tensor, p: Tensor, around: Positions, block: Block
+    dmixed_nh: Tensor, qk_bswd: Tensor, v_bkwd: Tensor, p: Tensor, around: Around, block: Block
 ) -> Tensor:
-    """Gradient of queries, keys and values before their rotation, one after another."""
-    b, _, t, d = qk_bstd.shape
-    dmixed = dmixed_nh.view(b, t, block.query_heads, d).transpose(1, 2).reshape(b, block.key_heads, -1, d)
-    dqk, dv = torch.empty_like(qk_bstd), torch.empty_like(v_bktd)
-    attend_backward(dmixed, *_parts(qk_bstd, block), v_bktd, p, *_parts(dqk, block), dv)
-    dqk = _rotated(dqk, around.cos_td, -around.sin_td).to(p.dtype)
-    return torch.cat([dqk, dv], 1).transpose(1, 2).reshape(b * t, -1)
+    """Gradient of queries, keys and values before they are turned, one after another."""
+    rows, (b, _, w, d) = around.rows, qk_bswd.shape
+    dmixed = rows.by_text(dmixed_nh).view(b, w, block.query_heads, d).transpose(1, 2)
+    dqk, dv = torch.empty_like(qk_bswd), torch.empty_like(v_bkwd)
+    dmixed = dmixed.reshape(b, block.key_heads, -1, d)
+    attend_backward(dmixed, *_parts(qk_bswd, block), v_bkwd, p, *_parts(dqk, block), dv)
+    dqk = _turned(dqk, around, -1).to(p.dtype)
+    return rows.from_texts(torch.cat([dqk, dv], 1).transpose(1, 2))
 
 
-def _rotated(x_bstd: Tensor, cos_td: Tensor, sin_td: Tensor) -> Tensor:
-    """Each head's features turned by the angles of its position, in fp32; with −sin back again."""
-    first, second = x_bstd.float().chunk(2, -1)
-    return torch.cat([first * cos_td - second * sin_td, second * cos_td + first * sin_td], -1)
+def _turned(x_bswd: Tensor, around: Around, sign: int) -> Tensor:
+    """Each head's features turned by the angles of its position, in fp32; with sign −1 back again."""
+    assert around.cos_wd is not None and around.sin_wd is not None
+    first, second = x_bswd.float().chunk(2, -1)
+    cos_wd, sin_wd = around.cos_wd, sign * around.sin_wd
+    return torch.cat([first * cos_wd - second * sin_wd, second * cos_wd + first * sin_wd], -1)
 
 
 def _normed(x_nh: Tensor, norm: RmsNorm) -> tuple[Tensor, Tensor]:

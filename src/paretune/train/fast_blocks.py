@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from paretune.kernels import post_norm, pre_norm
 from paretune.kernels.linear import Learns, Linear, LinearGradients
 from paretune.kernels.low_rank import LowRank
+from paretune.kernels.rows import Around
 from paretune.models.weights import KINDS
 
 Copy = tuple[Tensor, Tensor, float]  # where to, of which parameter, times what
-Around = Tensor | pre_norm.Positions | None  # what a block gets beside hidden states
 
 
 class Unsupported(Exception):
@@ -146,12 +146,12 @@ class FastBlock:
         of_linears = [one for linear in linears for one in linear.parameters]
         self.parameters: list[Tensor] = [] if fixed else [*of_norms, *of_linears]
 
-    def forward(self, x_bth: Tensor, around: Around) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    def forward(self, x_nh: Tensor, around: Around) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """As the kernel."""
         raise NotImplementedError
 
     def backward(
-        self, dx_bth: Tensor, kept: tuple[Tensor, ...], around: Around, wants_input: bool
+        self, dx_nh: Tensor, kept: tuple[Tensor, ...], around: Around, wants_input: bool
     ) -> tuple[Tensor | None, post_norm.BlockGradients]:
         """As the kernel."""
         raise NotImplementedError
@@ -182,13 +182,13 @@ class BertBlock(FastBlock):
         learns = (not fixed and one.requires_grad for one in (norm.weight, norm.bias))
         return post_norm.Norm(norm.weight, norm.bias, norm.eps, *learns)
 
-    def forward(self, x_bth: Tensor, around: Around) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        return post_norm.forward(x_bth, cast(Tensor | None, around), self._block)
+    def forward(self, x_nh: Tensor, around: Around) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        return post_norm.forward(x_nh, around, self._block)
 
     def backward(
-        self, dx_bth: Tensor, kept: tuple[Tensor, ...], around: Around, wants_input: bool
+        self, dx_nh: Tensor, kept: tuple[Tensor, ...], around: Around, wants_input: bool
     ) -> tuple[Tensor | None, post_norm.BlockGradients]:
-        return post_norm.backward(dx_bth, kept, self._block, wants_input)
+        return post_norm.backward(dx_nh, kept, around, self._block, wants_input)
 
 
 class LlamaBlock(FastBlock):
@@ -209,13 +209,13 @@ class LlamaBlock(FastBlock):
         heads, key_heads = config.num_attention_heads, config.num_key_value_heads
         self._block = pre_norm.Block(joined, out, first, gate_up, down, second, heads, key_heads, dtype)
 
-    def forward(self, x_bth: Tensor, around: Around) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        return pre_norm.forward(x_bth, cast(pre_norm.Positions, around), self._block)
+    def forward(self, x_nh: Tensor, around: Around) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        return pre_norm.forward(x_nh, around, self._block)
 
     def backward(
-        self, dx_bth: Tensor, kept: tuple[Tensor, ...], around: Around, wants_input: bool
+        self, dx_nh: Tensor, kept: tuple[Tensor, ...], around: Around, wants_input: bool
     ) -> tuple[Tensor | None, post_norm.BlockGradients]:
-        return pre_norm.backward(dx_bth, kept, cast(pre_norm.Positions, around), self._block, wants_input)
+        return pre_norm.backward(dx_nh, kept, around, self._block, wants_input)
 
 
 _LLAMA_NORMS = ("input_layernorm", "post_attention_layernorm")

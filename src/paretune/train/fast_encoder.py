@@ -21,16 +21,42 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from paretune.kernels import pre_norm
+from paretune.kernels.rows import Around, Rows, rows_of
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision
 from paretune.models.sources import DECODERS
 from paretune.models.surgery import layers
 from paretune.models.weights import KINDS
-from paretune.train.fast_blocks import Around, BertBlock, FastBlock, LlamaBlock, Unsupported, refresh
+from paretune.train.fast_blocks import BertBlock, FastBlock, LlamaBlock, Unsupported, refresh
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # torch has no public word for them
 UNSEEN = -1e30  # within bf16's range
+
+
+class _Packed(torch.autograd.Function):
+    """Hidden states of texts as rows."""
+
+    @staticmethod
+    def forward(ctx: Any, x_bth: Tensor, rows: Rows) -> Tensor:  # type: ignore[override]
+        ctx.rows = rows
+        return rows.packed(x_bth)
+
+    @staticmethod
+    def backward(ctx: Any, dx_nh: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return ctx.rows.padded(dx_nh), None
+
+
+class _Padded(torch.autograd.Function):
+    """Rows as hidden states of texts."""
+
+    @staticmethod
+    def forward(ctx: Any, x_nh: Tensor, rows: Rows) -> Tensor:  # type: ignore[override]
+        ctx.rows = rows
+        return rows.padded(x_nh)
+
+    @staticmethod
+    def backward(ctx: Any, dx_bth: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return ctx.rows.packed(dx_bth), None
 
 
 class _Pass(torch.autograd.Function):
@@ -38,30 +64,30 @@ class _Pass(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, x_bth: Tensor, around: Around, block: FastBlock, *parameters: Tensor
+        ctx: Any, x_nh: Tensor, around: Around, block: FastBlock, *parameters: Tensor
     ) -> Tensor:
         ctx.block, ctx.around = block, around
         ctx.random = torch.get_rng_state() if block.recomputed and block.drops else None
-        z_bth, kept = block.forward(x_bth, around)
-        ctx.save_for_backward(*((x_bth,) if block.recomputed else kept))
-        return z_bth
+        z_nh, kept = block.forward(x_nh, around)
+        ctx.save_for_backward(*((x_nh,) if block.recomputed else kept))
+        return z_nh
 
     @staticmethod
-    def backward(ctx: Any, dz_bth: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, dz_nh: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         block: FastBlock = ctx.block
         kept = _kept_again(ctx, block) if block.recomputed else ctx.saved_tensors
-        dx_bth, found = block.backward(dz_bth, kept, ctx.around, ctx.needs_input_grad[0])
-        return (dx_bth, None, None, *block.gradients(found))
+        dx_nh, found = block.backward(dz_nh, kept, ctx.around, ctx.needs_input_grad[0])
+        return (dx_nh, None, None, *block.gradients(found))
 
 
 def _kept_again(ctx: Any, block: FastBlock) -> tuple[Tensor, ...]:
     """What the way forward kept, from the block's input; dropout draws what it drew."""
-    (x_bth,) = ctx.saved_tensors
+    (x_nh,) = ctx.saved_tensors
     if ctx.random is None:
-        return cast(tuple[Tensor, ...], block.forward(x_bth, ctx.around)[1])
+        return cast(tuple[Tensor, ...], block.forward(x_nh, ctx.around)[1])
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(ctx.random)
-        return cast(tuple[Tensor, ...], block.forward(x_bth, ctx.around)[1])
+        return cast(tuple[Tensor, ...], block.forward(x_nh, ctx.around)[1])
 
 
 def plain_encoder(encoder: nn.Module) -> PreTrainedModel:
@@ -139,22 +165,27 @@ class FastEncoder:
                 return cast(Tensor, self._modules.embed_tokens(input_ids_bt))
             return cast(Tensor, self._modules.embeddings(input_ids=input_ids_bt))
 
-    def _around(self, x_bth: Tensor, mask_bt: Tensor) -> Around:
+    def _around(self, rows: Rows, mask_bt: Tensor) -> Around:
         if self._decoder:
-            places_1t = torch.arange(x_bth.shape[1]).unsqueeze(0)
-            cos_1td, sin_1td = self._modules.rotary_emb(x_bth, places_1t)
-            half = cos_1td.shape[-1] // 2
-            return pre_norm.positions(cos_1td[0, :, :half], sin_1td[0, :, :half], self._dtype)
-        if bool(mask_bt.all()):
-            return None
-        return ((1.0 - mask_bt[:, None, None, :].float()) * UNSEEN).to(self._dtype)
+            places_1w = torch.arange(rows.width).unsqueeze(0)
+            cos_1wd, sin_1wd = self._modules.rotary_emb(torch.zeros(()), places_1w)
+            half = cos_1wd.shape[-1] // 2
+            unseen_11ww = torch.full((1, 1, rows.width, rows.width), UNSEEN, dtype=self._dtype).triu(1)
+            return Around(rows, unseen_11ww, cos_1wd[0, :, :half], sin_1wd[0, :, :half])
+        if bool(mask_bt.all()) and rows.width == rows.length:
+            return Around(rows)
+        unseen_bw = torch.full((rows.texts, rows.width), UNSEEN, dtype=self._dtype)
+        unseen_bw[:, : rows.length] *= 1 - mask_bt
+        return Around(rows, unseen_bw[:, None, None, :])
 
     def _through(self, x_bth: Tensor, mask_bt: Tensor, blocks: list[FastBlock]) -> Tensor:
         with torch.autocast("cpu", enabled=False):
-            around = self._around(x_bth, mask_bt)
+            rows = rows_of(mask_bt)
+            around = self._around(rows, mask_bt)
+            x_nh = cast(Tensor, _Packed.apply(x_bth, rows))
             for block in blocks:
-                x_bth = cast(Tensor, _Pass.apply(x_bth, around, block, *block.parameters))
-        return x_bth
+                x_nh = cast(Tensor, _Pass.apply(x_nh, around, block, *block.parameters))
+            return cast(Tensor, _Padded.apply(x_nh, rows))
 
 
 @dataclass(frozen=True)

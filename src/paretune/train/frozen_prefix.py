@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from paretune.core.events import Event, Listener, PhaseEnded, PhaseStarted
 from paretune.data.encoding import Encoded
+from paretune.kernels.rows import round_count
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision, autocast
 from paretune.models.surgery import layers, trainable
@@ -94,6 +95,10 @@ class Inputs(Protocol):
         """Features (b, h) in fp32 of some of the texts."""
         ...
 
+    def positions(self, rows: Sequence[int]) -> int:
+        """For how many positions something is computed then, padding included."""
+        ...
+
 
 class _Texts:
     """From the tokens."""
@@ -106,15 +111,22 @@ class _Texts:
         with autocast(self._precision):
             return self._model.pooled(*self._encoded.padded(rows))
 
+    def positions(self, rows: Sequence[int]) -> int:
+        lengths = [len(self._encoded.ids[row]) for row in rows]
+        return round_count(sum(lengths)) if self._model.path is not None else len(rows) * max(lengths)
+
 
 class _Features:
     """Kept features of a frozen encoder."""
 
-    def __init__(self, features_nh: Tensor) -> None:
-        self._features_nh = features_nh
+    def __init__(self, features_nh: Tensor, encoded: Encoded) -> None:
+        self._features_nh, self._encoded = features_nh, encoded
 
     def features(self, rows: Sequence[int]) -> Tensor:
         return self._features_nh[list(rows)]
+
+    def positions(self, rows: Sequence[int]) -> int:
+        return sum(len(self._encoded.ids[row]) for row in rows)
 
 
 class _States:
@@ -135,6 +147,9 @@ class _States:
             x_bth[place, :length] = torch.frombuffer(kept, dtype=torch.float32).view(length, self._hidden)
             mask_bt[place, :length] = 1
         return self._model.pool(self._fast.rest(x_bth, mask_bt, self._first), mask_bt)
+
+    def positions(self, rows: Sequence[int]) -> int:
+        return round_count(sum(len(self._encoded.ids[row]) for row in rows))
 
 
 def _starts(encoded: Encoded) -> np.ndarray:
@@ -194,7 +209,7 @@ def inputs_of(
         yield plain
     elif first is None:
         kept_nh = np.fromfile(found, dtype=np.float32).reshape(len(encoded), model.head.in_features)
-        yield _Features(torch.from_numpy(kept_nh))
+        yield _Features(torch.from_numpy(kept_nh), encoded)
     else:
         file = os.open(found, os.O_RDONLY)
         try:
