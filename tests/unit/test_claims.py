@@ -89,16 +89,20 @@ def test_a_difference_to_the_control_is_corrected(
 def test_runs_that_learnt_nothing_are_counted(facts: StudyFacts, tmp_path: Path) -> None:
     """A count without an interval; the figure is a whole number."""
     condition = 'study = "s", method = "lora", rule = "one_class", runs = 1'
+    never = 'study = "s", method = "lora", rule = "never_one_class"'
     found = judged(_ledger(tmp_path, a=condition), {"s": facts})["one"]
     assert (found.verdict, found.evidence["a"].estimate) == ("refuted", 0.0)
+    assert judged(_ledger(tmp_path, a=never), {"s": facts})["one"].verdict == "supported"
     run = facts.by_label["lora"].runs[2]
     test = run.splits["test"]
     kept = list(test.predictions)
     test.predictions[:] = ["earn"] * len(kept)
     try:
         found = judged(_ledger(tmp_path, a=condition), {"s": facts})["one"]
+        collapsed = judged(_ledger(tmp_path, a=never), {"s": facts})["one"]
     finally:
         test.predictions[:] = kept
+    assert (collapsed.verdict, collapsed.sentence(Words("ru"))) == ("refuted", "Числа: 1.")
     assert (found.verdict, found.sentence(Words("ru"))) == ("supported", "Числа: 1.")
 
 

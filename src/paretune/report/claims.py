@@ -28,9 +28,10 @@ from paretune.stats.compare import compare
 from paretune.stats.intervals import Interval, t_interval
 
 Verdict = Literal["supported", "refuted", "undecided", "not_measured"]
-Rule = Literal["better", "not_worse", "equivalent", "at_most", "at_least", "one_class"]
+Rule = Literal["better", "not_worse", "equivalent", "at_most", "at_least", "one_class", "never_one_class"]
 Cost = Literal["peak_memory", "memory_above_imports", "train_seconds", "trainable_parameters", "adapter_bytes"]
 QUALITY_RULES = ("better", "not_worse", "equivalent")
+COLLAPSE_RULES = ("one_class", "never_one_class")
 _WANTED: Mapping[Rule, tuple[str, ...]] = {
     "better": ("than",),
     "not_worse": ("than", "margin"),
@@ -38,6 +39,7 @@ _WANTED: Mapping[Rule, tuple[str, ...]] = {
     "at_most": ("than", "cost", "ratio"),
     "at_least": ("than", "cost", "ratio"),
     "one_class": ("runs",),
+    "never_one_class": (),
 }
 
 
@@ -48,7 +50,7 @@ class Condition(Settings):
     correction, as in the study's own table; other pairs are not corrected, and a sentence on one should say so.
     In quality: "better", "not_worse" (by `margin` or more) or "equivalent" (within ±margin), on `split`. In a `cost`:
     the ratio of the two methods' costs is "at_most" or "at_least" `ratio`. Of one method: at least so many `runs` gave
-    "one_class" to every test example.
+    "one_class" to every test example, or none did ("never_one_class").
     """
 
     study: str
@@ -195,7 +197,7 @@ def _weighed(condition: Condition, facts: StudyFacts | None) -> Evidence:
     if facts is None:
         return nothing
     method = _method(facts, condition.study, condition.method)
-    if condition.rule == "one_class":
+    if condition.rule in COLLAPSE_RULES:
         return _one_class(condition, method, nothing)
     assert condition.than is not None, "checked by the model"
     than = _method(facts, condition.study, condition.than)
@@ -255,14 +257,14 @@ def _compared(condition: BenchCondition, line: BenchLine | None) -> Evidence:
 
 def _one_class(condition: Condition, method: MethodFacts, nothing: Evidence) -> Evidence:
     """How many runs gave one class to all: a count, so without an interval."""
-    assert condition.runs is not None, "checked by the model"
     if not method.runs:
         return nothing
     count = method.one_class_runs()
+    holds = count == 0 if condition.runs is None else count >= condition.runs
     found: dict[str, object] = {
         "estimate": float(count),
-        "limit": float(condition.runs),
-        "verdict": "supported" if count >= condition.runs else "refuted",
+        "limit": float(condition.runs or 0),
+        "verdict": "supported" if holds else "refuted",
         "run_ids": [run.id for _, run in sorted(method.runs.items())],
     }
     return nothing.model_copy(update=found)
@@ -349,7 +351,7 @@ def _figure(one: Evidence, words: Words) -> str:
         return words.say("not measured")
     if one.bench:
         return _bench_figure(one.estimate, one.date, words)
-    if one.rule == "one_class":
+    if one.rule in COLLAPSE_RULES:
         return words.count(round(one.estimate))
     quality = one.rule in QUALITY_RULES
     digits = 3 if quality else 2 if one.estimate >= 0.1 else 4
