@@ -27,6 +27,7 @@ from paretune.core.errors import RunError
 from paretune.core.events import Event, Phase, PhaseEnded, PhaseStarted, StepEnded
 from paretune.core.limits import usable_cores
 from paretune.data.encoding import Encoded, encode
+from paretune.kernels.rows import round_count
 from paretune.measure.accounting import Census, Format, block_bytes, census
 from paretune.measure.calibration import EVALUATION_ROWS, Sample, StepSample, sample_counts
 from paretune.measure.meter import Meter, resident_bytes
@@ -262,11 +263,12 @@ def kept_of_a_block(model: EncoderClassifier, counted: Census, longest: int, pre
     shapes = [(2, max(longest, half + 4)), (2, half), (1, half)]
     rows, seen = [], []
     model.train()
-    with fast_path(model, precision):
+    with fast_path(model, precision) as way:
         for texts, width in shapes:
             ids_bt = torch.ones((texts, width), dtype=torch.long)
             seen.append(_kept(model, lambda ids=ids_bt: _pass(model, ids, precision)))
-            rows.append([texts * width, texts * width**2, 1.0])
+            tokens = texts * width
+            rows.append([tokens if way.fast is None else round_count(tokens), texts * width**2, 1.0])
     position, pair, _ = np.linalg.solve(np.array(rows, dtype=float), np.array(seen, dtype=float))
     blocks = counted.arithmetic.passed_blocks
     return max(0.0, float(position) / blocks), max(0.0, float(pair) / blocks)
