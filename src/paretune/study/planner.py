@@ -2,8 +2,8 @@
 
 For each method: the study's own setting, and where that does not fit, the largest part of a batch that does
 (accumulated to the same optimizer step), in the number format in which it is faster. Where none fits, the nearest and
-by how much it misses, and whether shorter texts would do. Activation checkpointing is not among the choices: the
-training loop has none. Not here: the formulas (`measure/`, `predict.py`), the words for a reader (`plan_command.py`).
+by how much it misses, and whether shorter texts would do. Activation checkpointing is not among the choices: a
+study may ask for it, but what it saves is not predicted. Not here: the formulas (`measure/`, `predict.py`), the words for a reader (`plan_command.py`).
 
     plan_study(read_study_file(path), Limits(memory_bytes=4 * 2**30, seconds=None), note=print).total_seconds
 """
@@ -31,7 +31,7 @@ from paretune.study.predict import RunShape, Scoring, keeps_prefix, predict_run,
 from paretune.tasks.task import TASKS
 from paretune.train.loop import TrainSpec
 
-CHECKPOINTING = "not offered: the training loop has no activation checkpointing"
+CHECKPOINTING = "not offered: [train] activation_checkpointing lowers the peak, by how much is not predicted"
 SHORTER = (0.75, 0.5, 0.25)  # shares of the longest text that are tried where nothing fits
 Constants = Callable[[Format], Calibration]
 
