@@ -16,13 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, cast
 
-from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 
 from paretune.measure.flops import Arithmetic, arithmetic
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.surgery import layers, trainable
+from paretune.models.surgery import layers, plain_encoder, trainable
 from paretune.models.weights import KINDS
 
 Format = Literal["bf16", "fp32"]
@@ -146,7 +145,7 @@ def census(model: EncoderClassifier) -> Census:
         UnknownNameError: a type of model whose blocks are not known.
     """
     encoder = model.encoder
-    plain = cast(PreTrainedModel, encoder.base_model.model if isinstance(encoder, PeftModel) else encoder)
+    plain = plain_encoder(encoder)
     words = cast(nn.Embedding, plain.get_input_embeddings())
     moving = trainable(model)
     sizes = {name: one.numel() for name, one in model.named_parameters()}

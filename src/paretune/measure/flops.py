@@ -17,13 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
 from paretune.models.sources import DECODERS
-from paretune.models.surgery import layers
+from paretune.models.surgery import layers, plain_encoder
 
 # (input features, output features) of a linear map → how many of that shape the blocks have
 Shapes = Mapping[tuple[int, int], int]
@@ -81,7 +80,7 @@ def arithmetic(encoder: nn.Module) -> Arithmetic:
     Raises:
         UnknownNameError: a type of model whose blocks are not known.
     """
-    plain = cast(PreTrainedModel, encoder.base_model.model if isinstance(encoder, PeftModel) else encoder)
+    plain = plain_encoder(encoder)
     blocks = list(layers(plain))
     inside = {id(parameter) for block in blocks for parameter in block.parameters()}
     below = any(one.requires_grad and id(one) not in inside for one in plain.parameters())

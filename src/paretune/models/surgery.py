@@ -28,6 +28,13 @@ _LAYERS = {
 }
 
 
+def plain_encoder(encoder: nn.Module) -> PreTrainedModel:
+    """The encoder without `peft`'s wrapper."""
+    from peft import PeftModel  # seconds to import, and not wanted where nothing is adapted
+
+    return cast("PreTrainedModel", encoder.base_model.model if isinstance(encoder, PeftModel) else encoder)
+
+
 def freeze(module: nn.Module) -> None:
     """Take every parameter of a module out of training."""
     module.requires_grad_(False)

@@ -16,16 +16,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from paretune.kernels.rows import Around, Rows, rows_of
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision
 from paretune.models.sources import DECODERS
-from paretune.models.surgery import layers
+from paretune.models.surgery import layers, plain_encoder
 from paretune.models.weights import KINDS
 from paretune.train.fast_blocks import BertBlock, FastBlock, LlamaBlock, Unsupported, refresh
 
@@ -88,11 +86,6 @@ def _kept_again(ctx: Any, block: FastBlock) -> tuple[Tensor, ...]:
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(ctx.random)
         return cast(tuple[Tensor, ...], block.forward(x_nh, ctx.around)[1])
-
-
-def plain_encoder(encoder: nn.Module) -> PreTrainedModel:
-    """The encoder without `peft`'s wrapper."""
-    return cast(PreTrainedModel, encoder.base_model.model if isinstance(encoder, PeftModel) else encoder)
 
 
 def _drops(module: nn.Module) -> bool:

@@ -31,10 +31,10 @@ from paretune.data.encoding import Encoded
 from paretune.kernels.rows import round_count
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision, autocast
-from paretune.models.surgery import layers, trainable
+from paretune.models.surgery import layers, plain_encoder, trainable
 from paretune.repro.probe import numerics_fingerprint
 from paretune.train.batches import length_batches
-from paretune.train.fast_encoder import FastEncoder, plain_encoder
+from paretune.train.fast_encoder import FastEncoder
 
 BATCH = 32
 DISK_SHARE = 0.25  # of what is free, at most, for one file
