@@ -78,7 +78,7 @@ class Around:
 
 def round_count(tokens: int) -> int:
     """Rows for so many tokens: at least one to spare, then the next of 8 sizes between two powers of two."""
-    step = max(1, 2 ** ((tokens).bit_length() - 1) // STEPS)
+    step = max(1, 2 ** (tokens.bit_length() - 1) // STEPS)
     return -(-(tokens + 1) // step) * step
 
 

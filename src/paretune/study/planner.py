@@ -2,8 +2,9 @@
 
 For each method: the study's own setting, and where that does not fit, the largest part of a batch that does
 (accumulated to the same optimizer step), in the number format in which it is faster. Where none fits, the nearest and
-by how much it misses, and whether shorter texts would do. Activation checkpointing is not among the choices: a
-study may ask for it, but what it saves is not predicted. Not here: the formulas (`measure/`, `predict.py`), the words for a reader (`plan_command.py`).
+by how much it misses, and whether shorter texts would do. Activation checkpointing is not among the choices: a study
+may ask for it, but what it saves is not predicted. Not here: the formulas (`measure/`, `predict.py`), the words for a
+reader (`plan_command.py`).
 
     plan_study(read_study_file(path), Limits(memory_bytes=4 * 2**30, seconds=None), note=print).total_seconds
 """

@@ -8,6 +8,7 @@ Two kinds: BERT's (`kernels/post_norm.py`) and Llama's (`kernels/pre_norm.py`). 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -134,7 +135,7 @@ class Joined:
         return [None] * len(self._parts) if found is None else list(found.split(self._sizes))
 
 
-class FastBlock:
+class FastBlock(ABC):
     """One block: `linears` and `norms` (the parameters of each) in the order of the kernel's gradients."""
 
     def __init__(self, linears: Sequence[Joined], norms: Sequence[Sequence[Tensor]], fixed: bool) -> None:
@@ -146,15 +147,15 @@ class FastBlock:
         of_linears = [one for linear in linears for one in linear.parameters]
         self.parameters: list[Tensor] = [] if fixed else [*of_norms, *of_linears]
 
+    @abstractmethod
     def forward(self, x_nh: Tensor, around: Around) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """As the kernel."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backward(
         self, dx_nh: Tensor, kept: tuple[Tensor, ...], around: Around, wants_input: bool
     ) -> tuple[Tensor | None, post_norm.BlockGradients]:
         """As the kernel."""
-        raise NotImplementedError
 
     def gradients(self, found: post_norm.BlockGradients) -> list[Tensor | None]:
         """In the order of `parameters`, in their format."""
