@@ -14,7 +14,8 @@ import pytest
 from fabricated_study import exploration, write_study
 
 from paretune.core.errors import ConfigError
-from paretune.records.schema import ExampleText
+from paretune.records.plan_errors import FIRST_STAGE
+from paretune.records.schema import ExampleText, Predicted
 from paretune.records.store import StudyFolder
 from paretune.report.answer import answer
 from paretune.report.build import build
@@ -163,3 +164,25 @@ def test_unknown_language_writes_nothing(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         build(folder, "fr", tmp_path / "a.html")
     assert not (tmp_path / "a.html").exists()
+
+
+@pytest.mark.parametrize(("lang", "heading"), [("en", "How right the planner was"), ("ru", "Насколько точен был")])
+def test_predictions_stand_beside_what_was_measured(tmp_path: Path, lang: str, heading: str) -> None:
+    """Of the method that has them, one error or the range of several; no table where no run has any."""
+    study = write_study(tmp_path / "s")
+    assert heading not in build(study, lang).read_text("utf-8")
+    runs = [run for run in StudyFolder(study).runs() if (run.path / "measurements.json").exists()]
+    chosen = [run for run in runs if run.spec().method == runs[-1].spec().method]
+    for run, error in zip(chosen, (-0.02, *[0.05] * len(chosen)), strict=False):
+        measured = run.measurements()
+        peak = max(cost.peak_memory_bytes for cost in measured.phases if cost.phase in FIRST_STAGE)
+        predicted = Predicted(
+            calibrated=True, trainable_parameters=1, adapter_bytes=1, train_flops=1.0,
+            peak_memory_bytes=peak * (1 + error), peak_memory_above_imports_bytes=1.0,
+            seconds={"step": measured.train_seconds.value * 1.1},
+        )  # fmt: skip
+        run.write_measurements(measured.model_copy(update={"predicted": predicted}))
+    html = build(study, lang).read_text("utf-8")
+    assert heading in html
+    percent = "+10.0%" if lang == "en" else "+10,0\xa0%"
+    assert percent in html and ("−2.0% … +5.0%" if lang == "en" else "−2,0\xa0% … +5,0\xa0%") in html

@@ -12,6 +12,7 @@ from paretune.measure.accounting import (
     BlockBytes,
     Census,
     MemoryConstants,
+    Pass,
     Work,
     block_bytes,
     census,
@@ -96,7 +97,7 @@ def test_words_that_do_not_occur_have_no_moments(tiny_model: Path) -> None:
     full, lora = (census(adapted(tiny_model, kind, {})[0]) for kind in ("full", "lora"))
     assert held_parameters(full, 10) == full.trainable - (full.words - 10) * HIDDEN
     assert held_parameters(lora, 10) == lora.trainable
-    assert weight_bytes(full, Work(1, 4, 10), "fp32") < weight_bytes(full, Work(1, 4, full.words), "fp32")
+    assert weight_bytes(full, 10, "fp32") < weight_bytes(full, full.words, "fp32")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -148,7 +149,7 @@ def full_census(tiny_model: Path) -> Census:
 def test_the_parts_add_up_to_the_peak(tiny_model: Path) -> None:
     """Two rows of four positions: 8 positions and 32 pairs of one block."""
     found = full_census(tiny_model)
-    parts = memory_parts(found, Work(2, 4, found.words, 3), [], "fp32", CONSTANTS)
+    parts = memory_parts(found, Work(Pass(2, 8, 32), found.words, 3), [], "fp32", CONSTANTS)
     block = 10.0 * 8 + 32
     assert parts.activations == pytest.approx(1.5 * block * BLOCKS + 2.0 * block)
     assert parts.kernels == 33.0
@@ -159,11 +160,21 @@ def test_the_parts_add_up_to_the_peak(tiny_model: Path) -> None:
     assert parts.total == pytest.approx(expected)
 
 
+def test_activation_checkpointing_keeps_a_blocks_input_and_one_block_again(tiny_model: Path) -> None:
+    """Hidden states in fp32 of each block, and all that one block keeps while its way back is under way."""
+    found = full_census(tiny_model)
+    work = Work(Pass(2, 8, 32), found.words, recomputed=True)
+    block = 10.0 * 8 + 32
+    expected = 1.5 * 4 * HIDDEN * 8 * BLOCKS + 1.5 * block + 2.0 * block
+    assert memory_parts(found, work, [], "fp32", CONSTANTS).activations == pytest.approx(expected)
+
+
 def test_an_evaluation_that_needs_more_than_a_step_is_the_peak(tiny_model: Path) -> None:
     """The largest of several counts, and only by what it is above the step."""
     found = census(adapted(tiny_model, "head", {})[0])
-    small = memory_parts(found, Work(1, 4, 10), [Work(1, 4, 10)], "fp32", CONSTANTS)
-    large = memory_parts(found, Work(1, 4, 10), [Work(1, 4, 10), Work(32, 64, 10)], "fp32", CONSTANTS)
+    work, long = Work(Pass(1, 4, 16), 10), Work(Pass(32, 32 * 64, 32 * 64**2), 10)
+    small = memory_parts(found, work, [work], "fp32", CONSTANTS)
+    large = memory_parts(found, work, [work, long], "fp32", CONSTANTS)
     block = 10.0 * 32 * 64 + 32 * 64**2
     assert large.total == pytest.approx(1500.0 + large.weights + 3.0 * block + 7.0)
     assert small.total < large.total

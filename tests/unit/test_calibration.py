@@ -12,6 +12,7 @@ STEP, FORWARD, BACKWARD, UPDATE = 0.02, 1e-11, 2e-11, 5e-9
 
 
 def block(rows: int, width: int) -> float:
+    """Bytes that one block keeps of so many texts, all of one length."""
     return BLOCK[0] * rows * width + BLOCK[1] * rows * width**2
 
 
@@ -23,8 +24,8 @@ def made(sort: str, width: int, passed: int, held: int, delays: dict[int, float]
         StepSample(
             seconds=(STEP + (20e6 * FORWARD + backward * BACKWARD) * 16 * one + held * UPDATE)
             * (delays or {}).get(place, 1.0),
-            rows=16,
-            width=one,
+            positions=16 * one,
+            pairs=16 * one**2,
             new_width=True,
         )
         for place, one in enumerate(widths)
@@ -59,7 +60,8 @@ def made(sort: str, width: int, passed: int, held: int, delays: dict[int, float]
         steps=steps,
         evaluation_seconds=2 * 20e6 * 32 * width * FORWARD,
         evaluation_batches=2,
-        evaluation_width=width,
+        evaluation_positions=32 * width,
+        evaluation_pairs=32 * width**2,
         start_seconds=0.1,
         tokenizer_seconds=0.2,
         encode_seconds_per_token=1e-6,

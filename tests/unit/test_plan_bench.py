@@ -9,9 +9,10 @@ import pytest
 
 from paretune.core.config import load_toml
 from paretune.core.errors import ConfigError, UnknownNameError
+from paretune.records.plan_errors import error_of
 from paretune.records.schema import Graded, Measurements, PhaseCost, Predicted
 from paretune.study.plan_bench import Combinations, Row, bench_plan, report_lines, summed
-from paretune.study.plan_record import error_of, percentile, summary
+from paretune.study.plan_record import percentile, summary
 
 LISTED = Path(__file__).parents[2] / "benchmarks" / "plan_combinations.toml"
 
@@ -70,7 +71,7 @@ def test_percentile_is_a_value_that_was_there() -> None:
 def test_a_bench_with_nothing_left_to_do_runs_nothing(tmp_path: Path) -> None:
     """`most` 0 only sums up; an unknown name is refused with the names."""
     found = bench_plan(LISTED, tmp_path, lambda line: pytest.fail(line), most=0)
-    assert found["rows"] == [] and "28 still to do" in report_lines(found)[-1]
+    assert found["rows"] == [] and "32 still to do" in report_lines(found)[-1]
     with pytest.raises(UnknownNameError, match="minilm-lora-16x128"):
         bench_plan(LISTED, tmp_path, print, only="minilm-lora")
 
@@ -113,7 +114,7 @@ EXPECTED = Predicted(
 
 def test_a_runs_error_is_of_its_first_stage() -> None:
     """The test set's peak, in another process, is not what was predicted."""
-    one = error_of("a", EXPECTED, measured({"load": 500, "step": 900, "eval": 1000, "predict": 5000}, EXPECTED))
+    one = error_of(measured({"load": 500, "step": 900, "eval": 1000, "predict": 5000}, EXPECTED))
     assert one is not None
     assert one.memory == pytest.approx(0.1)
     assert one.memory_above_imports == pytest.approx(680 / 600 - 1)
@@ -126,7 +127,7 @@ def test_a_runs_error_is_of_its_first_stage() -> None:
 def test_a_run_without_a_calibration_has_no_error() -> None:
     """Counts alone are no prediction of memory or time."""
     counted = Predicted(calibrated=False, trainable_parameters=1, adapter_bytes=1, train_flops=1.0)
-    assert error_of("a", counted, measured({"step": 900}, counted)) is None
+    assert error_of(measured({"step": 900}, counted)) is None
 
 
 def test_records_from_before_there_were_predictions_stay_as_they_are() -> None:

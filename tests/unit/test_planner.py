@@ -9,12 +9,12 @@ import pytest
 
 from paretune.core.errors import ConfigError
 from paretune.data.encoding import Encoded
-from paretune.measure.accounting import Census, Format
+from paretune.measure.accounting import Census, Format, Pass
 from paretune.measure.calibration import PRODUCTS, Calibration
 from paretune.measure.flops import Arithmetic
 from paretune.study.plan_command import Certificate, limits_of, lines, tree
 from paretune.study.planner import Limits, MethodPlan, Option, StudyPlan, choose, formats, options, settings
-from paretune.study.predict import VALIDATION, keeps_prefix, predict_run, shape_of
+from paretune.study.predict import VALIDATION, keeps_prefix, pass_of, predict_run, shape_of
 from paretune.train.loop import TrainSpec
 
 MB = 10**6
@@ -80,12 +80,13 @@ def own_bytes() -> float:
 
 
 def test_the_studys_own_setting_comes_first_and_parts_are_halved() -> None:
-    """Down to one text at a time, in each number format."""
+    """Down to one text at a time, in each number format; then all again with activation checkpointing."""
     found = [(one.micro_batch_size, one.precision) for one in settings(TRAIN, ["bf16", "fp32"])]
     assert found[:5] == [(16, "bf16"), (8, "bf16"), (4, "bf16"), (2, "bf16"), (1, "bf16")]
-    assert found[5:] == [(size, "fp32") for size, _ in found[:5]]
+    assert found[5:10] == [(size, "fp32") for size, _ in found[:5]]
+    assert found[10:] == found[:10]
     odd = TRAIN.model_copy(update={"batch_size": 12, "micro_batch_size": 5})
-    assert [(one.micro_batch_size, one.accumulation) for one in settings(odd, ["fp32"])] == [
+    assert [(one.micro_batch_size, one.accumulation) for one in settings(odd, ["fp32"])][:4] == [
         (5, 3), (3, 4), (2, 6), (1, 12),
     ]  # fmt: skip
 
@@ -110,6 +111,37 @@ def test_the_batch_is_split_no_further_than_needed() -> None:
     assert chosen is not None and chosen is not own
     assert (chosen.setting.micro_batch_size, chosen.setting.accumulation) == (8, 2)
     assert chosen.setting.precision == own.setting.precision
+
+
+def test_activation_checkpointing_is_taken_where_only_that_fits_or_where_it_is_faster() -> None:
+    """Below what one text at a time needs; and a study that asks for it is not offered the way without."""
+    long = {**ENCODED, "train": Encoded((tuple(range(500)),) * 16, 0)}
+    found = list(options(COUNTED, long, TRAIN, True, constants))
+    least, tightest = (
+        min(one.memory_bytes for one in found if one.setting.activation_checkpointing is again)
+        for again in (False, True)
+    )
+    assert tightest < least
+    _, chosen, _ = choose(found, Limits((least + tightest) / 2, None))
+    assert chosen is not None and chosen.setting.activation_checkpointing
+    asked = TRAIN.model_copy(update={"activation_checkpointing": True})
+    assert all(one.setting.activation_checkpointing for one in options(COUNTED, ENCODED, asked, True, constants))
+
+
+def test_activation_checkpointing_costs_a_second_way_forward() -> None:
+    """By the FLOP of the forward pass, at the rate of the forward pass."""
+    plain, again = (shape_of(ENCODED, TRAIN.model_copy(update={"activation_checkpointing": on}), own_pass=True)
+                    for on in (False, True))  # fmt: skip
+    first, second = (predict_run(COUNTED, one, "bf16", constants("bf16")).seconds["step"] for one in (plain, again))
+    rows = sum(one.positions for one in plain.training)
+    pairs = sum(one.pairs for one in plain.training)
+    assert second - first == pytest.approx(1e-11 * COUNTED.arithmetic.forward_flops(rows, pairs))
+
+
+def test_our_own_pass_goes_over_real_tokens_and_another_over_padded_texts() -> None:
+    """Two texts of 10 and 50 tokens: 60 and one to spare, rounded up; attention at the next multiple of eight."""
+    assert pass_of([10, 50], own_pass=True) == Pass(2, 64, 2 * 56**2)
+    assert pass_of([10, 50], own_pass=False) == Pass(2, 100, 2 * 50**2)
 
 
 def test_the_number_format_changes_where_that_is_faster() -> None:
@@ -139,8 +171,8 @@ def test_a_cap_counts_more_than_what_is_resident() -> None:
 
 def test_seconds_and_flop_are_counted_over_all_epochs() -> None:
     """Eight steps of sixteen texts; twice the epochs, twice the arithmetic of the real tokens."""
-    once = shape_of(ENCODED, TRAIN.model_copy(update={"epochs": 1}))
-    twice = shape_of(ENCODED, TRAIN)
+    once = shape_of(ENCODED, TRAIN.model_copy(update={"epochs": 1}), own_pass=True)
+    twice = shape_of(ENCODED, TRAIN, own_pass=True)
     first, second = (predict_run(COUNTED, one, "bf16", constants("bf16")) for one in (once, twice))
     assert second.train_flops == 2 * first.train_flops
     assert (once.steps, twice.steps) == (4, 8)
@@ -149,7 +181,7 @@ def test_seconds_and_flop_are_counted_over_all_epochs() -> None:
 
 def test_without_a_probe_only_what_is_counted_is_predicted() -> None:
     """Parameters, bytes on the disk and FLOP; no memory and no seconds."""
-    found = predict_run(COUNTED, shape_of(ENCODED, TRAIN), "bf16", None)
+    found = predict_run(COUNTED, shape_of(ENCODED, TRAIN, own_pass=True), "bf16", None)
     assert not found.calibrated and found.peak_memory_bytes is None and found.seconds == {}
     assert (found.trainable_parameters, found.adapter_bytes) == (1_000_000, 4_000_100)
 
@@ -159,7 +191,7 @@ def test_kept_activations_make_epochs_cheap() -> None:
     frozen = replace(COUNTED, arithmetic=Arithmetic(10_000_000, 0, 0, 0, 384, 6, 0))
     kept = TRAIN.model_copy(update={"keep_frozen": True})
     assert keeps_prefix(frozen, kept) and not keeps_prefix(frozen, TRAIN) and not keeps_prefix(COUNTED, kept)
-    shape = shape_of(ENCODED, kept)
+    shape = shape_of(ENCODED, kept, own_pass=True)
     with_it = predict_run(frozen, shape, "bf16", constants("bf16"), kept=True)
     without = predict_run(frozen, shape, "bf16", constants("bf16"), kept=False)
     assert with_it.seconds["step"] == pytest.approx(0.01 * shape.steps)
@@ -182,7 +214,7 @@ def test_a_plan_says_what_fits_and_what_does_not() -> None:
     assert "fits with no setting" in said and "too much memory" in said and "max_tokens = 32" in said
     found = tree(tight, None)["methods"][0]
     assert found["fits"] is False and found["over"]["memory_bytes"] > 0
-    assert "not offered" in tree(fits, None)["checkpointing"]
+    assert tree(fits, None)["methods"][0]["activation_checkpointing"] is False
 
 
 def test_the_studys_total_has_every_run() -> None:

@@ -82,10 +82,15 @@ def round_count(tokens: int) -> int:
     return -(-(tokens + 1) // step) * step
 
 
+def round_width(length: int) -> int:
+    """Positions of each text in attention, where the longest has so many tokens."""
+    return -(-length // WIDTH_STEP) * WIDTH_STEP
+
+
 def rows_of(mask_bt: Tensor) -> Rows:
     """`mask_bt` is 1 where a token stands; padding stands on the right."""
     b, t = mask_bt.shape
-    w = -(-t // WIDTH_STEP) * WIDTH_STEP
+    w = round_width(t)
     text_m, position_m = mask_bt.nonzero(as_tuple=True)
     wide_m = text_m * w + position_m
     row_p = torch.full((b * w,), len(text_m), dtype=torch.long)

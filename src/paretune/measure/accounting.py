@@ -6,7 +6,8 @@ calibrated (`calibration.py`); `block_bytes` is what the formula says of it. Sou
 (https://arxiv.org/abs/2205.05198) for activations, Loshchilov & Hutter 2019 (https://arxiv.org/abs/1711.05101) for
 AdamW's two moments. Not here: arithmetic (`flops.py`), what was really used (`meter.py`).
 
-    found = census(model); parts = memory_parts(found, Work(16, 128, active_words=2000), [], "bf16", constants)
+    largest = Pass(texts=16, positions=16 * 128, pairs=16 * 128**2)
+    found = census(model); parts = memory_parts(found, Work(largest, active_words=2000), [], "bf16", constants)
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from transformers import PreTrainedModel
 
 from paretune.measure.flops import Arithmetic, arithmetic
 from paretune.models.classifier import EncoderClassifier
+from paretune.models.sources import DECODERS
 from paretune.models.surgery import layers, plain_encoder, trainable
 from paretune.models.weights import KINDS
 
@@ -62,26 +64,30 @@ class Census:
 
 
 @dataclass(frozen=True)
+class Pass:
+    """What is computed at once: a micro-batch.
+
+    `positions` is how many rows products take, `pairs` how many scores one head of attention has, both with whatever
+    stands there beside real tokens.
+    """
+
+    texts: int
+    positions: int
+    pairs: int
+
+
+@dataclass(frozen=True)
 class Work:
     """The largest that is computed at once, and what a whole training touches.
 
-    `rows` × `width` positions are one pass (a micro-batch, padded); `active_words` rows of the table of words occur in
-    the training texts; `widths` different widths occur among the batches.
+    `active_words` rows of the table of words occur in the training texts; `widths` different numbers of positions occur
+    among the passes; `recomputed`: of each block only its input is kept for the way back.
     """
 
-    rows: int
-    width: int
+    largest: Pass
     active_words: int
     widths: int = 1
-
-    @property
-    def positions(self) -> int:
-        return self.rows * self.width
-
-    @property
-    def pairs(self) -> int:
-        """Positions of attention's scores of one head."""
-        return self.rows * self.width**2
+    recomputed: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,8 +97,8 @@ class BlockBytes:
     position: float
     pair: float
 
-    def of(self, work: Work) -> float:
-        return self.position * work.positions + self.pair * work.pairs
+    def of(self, one: Pass) -> float:
+        return self.position * one.positions + self.pair * one.pairs
 
 
 @dataclass(frozen=True)
@@ -164,7 +170,7 @@ def census(model: EncoderClassifier) -> Census:
         heads=int(plain.config.num_attention_heads),
         classes=model.head.out_features,
         saved_bytes=safetensors_bytes({name: tuple(one.shape) for name, one in moving.items()}),
-        own_pass=plain.config.model_type in KINDS,
+        own_pass=plain.config.model_type in {*KINDS, *DECODERS},
         arithmetic=arithmetic(model.encoder),
     )
 
@@ -214,11 +220,11 @@ def held_parameters(found: Census, active_words: int) -> int:
     return found.trainable - idle_rows * found.word_width
 
 
-def weight_bytes(found: Census, work: Work, precision: Format) -> float:
+def weight_bytes(found: Census, active_words: int, precision: Format) -> float:
     """Base weights as far as a run touches them, what was inserted, the touched words' own table, and the copies."""
     words = found.words * found.word_width * FP32
-    touched = words if found.words_learn else min(words, work.active_words * FAULT_BYTES)
-    own_table = min(work.active_words, found.words) * found.word_width * FP32 if found.words_learn else 0
+    touched = words if found.words_learn else min(words, active_words * FAULT_BYTES)
+    own_table = min(active_words, found.words) * found.word_width * FP32 if found.words_learn else 0
     copies = found.copied * NUMBER_BYTES[precision]
     return (found.total * FP32 - words) + touched + own_table + copies
 
@@ -239,14 +245,17 @@ def memory_parts(
     """Bytes by part at the peak of a whole run: that of a training step, or of an evaluation where that needs more."""
     held = held_parameters(found, work.active_words)
     gradients, moments = float(held * FP32), float(held * FP32 * MOMENTS)
-    kept = constants.kept * constants.block.of(work) * found.arithmetic.passed_blocks
+    block = constants.block.of(work.largest)
+    of_one = float(FP32 * found.hidden * work.largest.positions) if work.recomputed else block
+    again = constants.kept * block if work.recomputed and found.encoder_learns else 0.0
+    kept = constants.kept * of_one * found.arithmetic.passed_blocks
     parts = MemoryParts(
         process=constants.started_bytes + constants.fixed_bytes,
-        weights=weight_bytes(found, work, precision),
+        weights=weight_bytes(found, work.active_words, precision),
         gradients=gradients,
         optimizer=moments,
-        activations=kept + constants.working * constants.block.of(work),
-        logits=float(work.rows * found.classes * FP32 * 3),  # scores, their logarithms, their gradient
+        activations=kept + again + constants.working * block,
+        logits=float(work.largest.texts * found.classes * FP32 * 3),  # scores, their logarithms, their gradient
         kernels=constants.width_bytes.get(computed(found), 0.0) * work.widths,
         shared=-min(gradients, kept),
         evaluation=0.0,
@@ -255,7 +264,7 @@ def memory_parts(
         (
             parts.process
             + parts.weights
-            + constants.evaluation * constants.block.of(one)
+            + constants.evaluation * constants.block.of(one.largest)
             + constants.width_bytes.get("forward", 0.0) * one.widths
             for one in evaluations
         ),

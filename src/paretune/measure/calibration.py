@@ -25,7 +25,7 @@ from paretune.measure.accounting import (
     Census,
     Format,
     MemoryConstants,
-    Work,
+    Pass,
     computed,
     held_parameters,
     weight_bytes,
@@ -33,7 +33,7 @@ from paretune.measure.accounting import (
 
 PRODUCTS = ("forward", "passed", "low_rank", "learning")
 SCATTERED = 1.2  # what lasts lies between what is given back: so much more is resident (seen over 40 steps)
-EVALUATION_ROWS = 32
+EVALUATION_ROWS = 32  # texts of one pass of evaluation
 # Where the probe saw too little to tell, constants stay near what they were on a first machine.
 USUAL_KEPT, USUAL_WORKING, USUAL_WEIGHT = 1.4, 2.5, 0.05
 USUAL_WIDTH_RATIO = {"forward": 1.0, "passed": 2.5, "low_rank": 5.0, "learning": 2.5}  # to a forward pass
@@ -42,11 +42,12 @@ SLOWEST_UPDATE_SECONDS = 2e-8  # of one parameter: some 28 bytes at 1.4 GB/s
 
 
 class StepSample(Settings):
-    """One measured optimizer step; `squares` are the sum of squared lengths with padding, `new_width` as in a run."""
+    """One measured optimizer step; positions and pairs as in `accounting.Pass`. `new_width`: so many positions had not
+    been computed before."""
 
     seconds: float
-    rows: int
-    width: int
+    positions: int
+    pairs: int
     new_width: bool
 
 
@@ -83,7 +84,8 @@ class Sample(Settings):
     steps: list[StepSample]
     evaluation_seconds: float
     evaluation_batches: int
-    evaluation_width: int
+    evaluation_positions: int
+    evaluation_pairs: int
     start_seconds: float
     tokenizer_seconds: float
     encode_seconds_per_token: float
@@ -134,12 +136,14 @@ class Calibration(Settings):
             width_bytes=self.width_bytes,
         )
 
-    def training_seconds(self, found: Census, computed: Amount, steps: int, held: int, prefix: bool = True) -> float:
+    def training_seconds(
+        self, found: Census, computed: Amount, steps: int, held: int, prefix: bool = True, recomputed: bool = False
+    ) -> float:
         """So many optimizer steps; `held`: numbers that the optimizer moves. `prefix`: the frozen lower blocks are
-        computed in each step, not read from where they are kept."""
-        forward, backward = flops(found, computed.positions, computed.squares)
-        if not prefix:
-            forward -= prefix_flops(found, computed.positions, computed.squares)
+        computed in each step, not read from where they are kept. `recomputed`: the others twice."""
+        forward, backward = flops(found, computed.positions, computed.pairs)
+        below = prefix_flops(found, computed.positions, computed.pairs)
+        forward += (forward - below if recomputed else 0.0) - (0.0 if prefix else below)
         return (
             self.seconds_per_step * computed.passes
             + self.seconds_per_forward_flop * forward
@@ -151,12 +155,12 @@ class Calibration(Settings):
     def prefix_seconds(self, found: Census, computed: Amount) -> float:
         """The frozen lower blocks, once."""
         rate = self.seconds_per_evaluation_flop
-        positions, squares = computed.positions, computed.squares
-        return self.seconds_per_step / 2 * computed.passes + rate * prefix_flops(found, positions, squares)
+        flop = prefix_flops(found, computed.positions, computed.pairs)
+        return self.seconds_per_step / 2 * computed.passes + rate * flop
 
     def evaluation_seconds(self, found: Census, computed: Amount) -> float:
         """Passes without gradients."""
-        forward, _ = flops(found, computed.positions, computed.squares)
+        forward, _ = flops(found, computed.positions, computed.pairs)
         return self.seconds_per_step / 2 * computed.passes + self.seconds_per_evaluation_flop * forward
 
     @property
@@ -171,28 +175,27 @@ class Calibration(Settings):
 
 @dataclass(frozen=True)
 class Amount:
-    """What is computed in all, padding included: passes, positions, squares of lengths summed over the texts, and the
-    different shapes among the passes."""
+    """What is computed in all: passes, their positions and pairs, and how many numbers of positions differ."""
 
     passes: int
     positions: int
-    squares: int
+    pairs: int
     widths: int
 
 
-def flops(found: Census, positions: int, squares: int) -> tuple[float, float]:
+def flops(found: Census, positions: int, pairs: int) -> tuple[float, float]:
     """FLOP of the forward and of the backward pass, low-rank updates included."""
     count = found.arithmetic
-    forward = count.forward_flops(positions, squares)
-    both = count.useful_flops(positions, squares) + count.low_rank_flops(positions)
+    forward = count.forward_flops(positions, pairs)
+    both = count.useful_flops(positions, pairs) + count.low_rank_flops(positions)
     return forward, max(0.0, both - forward)
 
 
-def prefix_flops(found: Census, positions: int, squares: int) -> float:
+def prefix_flops(found: Census, positions: int, pairs: int) -> float:
     """FLOP of the forward pass of the blocks below the lowest one that learns."""
     count = found.arithmetic
     blocks = count.blocks - count.passed_blocks
-    return 2.0 * (count.weights - count.passed) * positions + 4.0 * count.width * blocks * squares
+    return 2.0 * (count.weights - count.passed) * positions + 4.0 * count.width * blocks * pairs
 
 
 def sample_counts(found: Census, active_words: int, precision: Format) -> dict[str, float | int | str]:
@@ -208,7 +211,7 @@ def sample_counts(found: Census, active_words: int, precision: Format) -> dict[s
         "backward_flops_per_position": position[1],
         "backward_flops_per_pair": pair[1],
         "held_parameters": held_parameters(found, active_words),
-        "weight_bytes": weight_bytes(found, Work(1, 1, active_words), precision),
+        "weight_bytes": weight_bytes(found, active_words, precision),
     }
 
 
@@ -224,7 +227,8 @@ def fit(samples: Sequence[Sample]) -> Calibration:
     seconds = _seconds(samples)
     evaluations = [_evaluation_bytes(one, block, width_bytes, started + fixed) for one in samples]
     evaluation_rates = [
-        one.evaluation_seconds / (one.evaluation_batches * _forward(one, EVALUATION_ROWS, one.evaluation_width))
+        one.evaluation_seconds
+        / (one.evaluation_batches * _forward(one, one.evaluation_positions, one.evaluation_pairs))
         for one in samples
     ]
     return Calibration(
@@ -258,12 +262,12 @@ def _median(samples: Sequence[Sample], field: str) -> float:
     return float(np.median([one.model_dump()[field] for one in samples]))
 
 
-def _forward(one: Sample, rows: int, width: int) -> float:
-    return one.forward_flops_per_position * rows * width + one.forward_flops_per_pair * rows * width**2
+def _forward(one: Sample, positions: int, pairs: int) -> float:
+    return one.forward_flops_per_position * positions + one.forward_flops_per_pair * pairs
 
 
-def _backward(one: Sample, rows: int, width: int) -> float:
-    return one.backward_flops_per_position * rows * width + one.backward_flops_per_pair * rows * width**2
+def _backward(one: Sample, positions: int, pairs: int) -> float:
+    return one.backward_flops_per_position * positions + one.backward_flops_per_pair * pairs
 
 
 def _by_product(samples: Sequence[Sample], grown: Callable[[Sample], tuple[int, int]]) -> dict[str, float]:
@@ -278,10 +282,10 @@ def _by_product(samples: Sequence[Sample], grown: Callable[[Sample], tuple[int, 
     return {name: found.get(name, unit * USUAL_WIDTH_RATIO[name]) for name in PRODUCTS}
 
 
-def _largest(one: Sample) -> Work:
-    """The pass that holds most."""
-    step = max(one.steps, key=lambda step: step.rows * step.width)
-    return Work(step.rows, step.width, 0, one.widths)
+def _largest(one: Sample) -> Pass:
+    """The step that holds most; a probe's steps are one pass each."""
+    step = max(one.steps, key=lambda step: (step.positions, step.pairs))
+    return Pass(0, step.positions, step.pairs)
 
 
 def _known(one: Sample, width_bytes: dict[str, float], started: float) -> float:
@@ -314,8 +318,8 @@ def _memory(
 def _evaluation_bytes(one: Sample, block: BlockBytes, width_bytes: dict[str, float], process: float) -> float:
     """How many blocks' worth evaluation took at its peak."""
     known = process + one.weight_bytes + width_bytes["forward"]
-    shape = Work(EVALUATION_ROWS, one.evaluation_width, 0)
-    return max(0.0, one.evaluation_peak_bytes - known) / block.of(shape)
+    evaluated = Pass(EVALUATION_ROWS, one.evaluation_positions, one.evaluation_pairs)
+    return max(0.0, one.evaluation_peak_bytes - known) / block.of(evaluated)
 
 
 def _seconds(samples: Sequence[Sample]) -> list[float]:
@@ -324,7 +328,8 @@ def _seconds(samples: Sequence[Sample]) -> list[float]:
     rows: list[list[float]] = []
     for one in samples:
         for step in one.steps:
-            forward, backward = _forward(one, step.rows, step.width), _backward(one, step.rows, step.width)
+            forward = _forward(one, step.positions, step.pairs)
+            backward = _backward(one, step.positions, step.pairs)
             explained = [1.0, forward, backward, float(one.held_parameters), float(step.new_width)]
             rows.append([value / step.seconds for value in explained])
     matrix = np.array(rows)

@@ -184,12 +184,13 @@ def _data(facts: StudyFacts, words: Words) -> Section | None:
 
 def _method(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
     folded = [cost_sheets.phases_sheet(facts, words)] if facts.scored else []
+    planner = cost_sheets.planner_sheet(facts, words)
     return Section(
         name="method",
         title=words.say("How it was done"),
         notes=tuple(study_notes(facts, words)),
         sheets=(sheets.settings_sheet(facts.study, words),),
-        folded=(*folded, provenance_sheet(facts, words)),
+        folded=(*folded, *([planner] if planner else []), provenance_sheet(facts, words)),
         code=(words.say("Study file"), facts.study.file_text),
     )
 

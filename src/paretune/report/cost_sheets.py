@@ -11,8 +11,9 @@ from collections.abc import Callable
 from statistics import fmean
 
 from paretune.core.events import PHASES
+from paretune.records.plan_errors import PlanError, error_of
 from paretune.records.schema import Latency, Selection
-from paretune.report.facts import StudyFacts
+from paretune.report.facts import MethodFacts, StudyFacts
 from paretune.report.sheets import Cell, Sheet, name_cell, or_not_measured
 from paretune.report.tables import Cost, MethodRow, metric_name, state_name
 from paretune.report.wording import Words
@@ -164,6 +165,7 @@ def phase_name(words: Words, phase: str) -> str:
         "load": words.say("loading"),
         "tokenize": words.say("tokenizing"),
         "earlier": words.say("earlier task"),
+        "prefix": words.say("frozen blocks"),
         "step": words.say("training steps"),
         "eval": words.say("evaluation"),
         "save": words.say("saving"),
@@ -190,3 +192,57 @@ def phases_sheet(facts: StudyFacts, words: Words) -> Sheet:
         lines.append((Cell(method.label, kind="name"), *cells))
     columns = (words.say("method"), *(phase_name(words, phase) for phase in phases))
     return Sheet(words.say("Phases of a run: time and peak memory"), columns, tuple(lines))
+
+
+def planner_sheet(facts: StudyFacts, words: Words) -> Sheet | None:
+    """Peak memory and training time, predicted before each run and measured in it; None where nothing was predicted."""
+    found = {method.label: _plan_errors(method) for method in facts.methods}
+    if not any(found.values()):
+        return None
+    lines: list[tuple[Cell, ...]] = []
+    for label, errors in found.items():
+        if not errors:
+            lines.append((Cell(label, kind="name"), *[Cell("—")] * 5))
+            continue
+        memory, seconds = [one.memory for one in errors], [one.seconds for one in errors]
+        lines.append(
+            (
+                Cell(label, kind="name"),
+                Cell(words.count(len(errors))),
+                Cell(words.size(fmean(one.predicted_bytes for one in errors)), _measured(errors, words)),
+                Cell(_spread(memory, words)),
+                Cell(
+                    words.duration(fmean(one.predicted_seconds for one in errors)),
+                    words.duration(fmean(one.measured_seconds for one in errors)),
+                ),
+                Cell(_spread(seconds, words)),
+            )
+        )
+    columns = (
+        words.say("method"),
+        words.say("runs"),
+        words.say("peak memory"),
+        words.say("its error"),
+        words.say("training time"),
+        words.say("its error"),
+    )
+    note = words.say(
+        "The large figure was predicted before the run, the small one below it measured; an error is predicted ÷ "
+        "measured − 1, from the lowest to the highest of the runs. A run that began before its machine was calibrated "
+        "(paretune plan) has no prediction."
+    )
+    return Sheet(words.say("How right the planner was"), columns, tuple(lines), (note,))
+
+
+def _plan_errors(method: MethodFacts) -> list[PlanError]:
+    return [error for one in method.measurements() if (error := error_of(one)) is not None]
+
+
+def _measured(errors: list[PlanError], words: Words) -> str:
+    return words.size(fmean(one.measured_bytes for one in errors))
+
+
+def _spread(values: list[float], words: Words) -> str:
+    """Lowest and highest, with signs."""
+    low, high = (("" if one < 0 else "+") + words.percent(one, 1) for one in (min(values), max(values)))
+    return low if low == high else f"{low} … {high}"

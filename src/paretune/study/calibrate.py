@@ -107,8 +107,8 @@ def _samples(shape: ProbeShape, kinds: dict[str, str], began: float) -> list[Sam
             reasons.append(end.reason)
             continue
         found.append(end.sample)
-        took = max(step.seconds * shape.max_tokens / step.width for step in end.sample.steps)
-        forward_seconds = took * shape.batch_size / trial.batch_size / SLOWER[sort]
+        took = max(step.seconds * shape.positions / step.positions for step in end.sample.steps)
+        forward_seconds = took / SLOWER[sort]
     if not found:
         raise RunError(f"no step of {shape.model} could be measured: {'; '.join(reasons) or 'no time was left'}")
     return found

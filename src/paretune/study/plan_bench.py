@@ -142,7 +142,7 @@ def prediction(trial: Trial, constants: Calibration | None) -> Predicted:
     longest = longest_of(trial, load_outline(trial.model).config)
     texts = drawn_texts(trial, found.words, longest)
     evaluated = Encoded(texts.ids[-1:] * (EVALUATION_ROWS * EVALUATION_BATCHES), texts.pad_id)
-    shape = shape_of({"train": texts, VALIDATION: evaluated}, trial.training)
+    shape = shape_of({"train": texts, VALIDATION: evaluated}, trial.training, found.own_pass)
     return predict_run(found, shape, chosen_precision(trial.precision), constants)
 
 

@@ -17,7 +17,7 @@ from paretune.core.limits import memory_limit_bytes
 from paretune.core.units import parse_bytes, parse_seconds
 from paretune.study.design import Study, read_study_file
 from paretune.study.plan_record import errors, summary
-from paretune.study.planner import CHECKPOINTING, Limits, MethodPlan, Option, StudyPlan, plan_study
+from paretune.study.planner import Limits, MethodPlan, Option, StudyPlan, plan_study
 from paretune.study.trial import run_trial
 from paretune.study.trial_steps import Trial
 
@@ -89,6 +89,7 @@ def certify(plan: StudyPlan, study: Study, note: Callable[[str], None]) -> Certi
             micro_batch_size=option.setting.micro_batch_size,
             max_tokens=study.file.train.max_tokens,
             precision=option.setting.precision,
+            activation_checkpointing=option.setting.activation_checkpointing,
             steps=CERTIFY_STEPS,
             cap_bytes=cap,
         ),
@@ -111,7 +112,8 @@ def _time(seconds: float) -> str:
 def _setting(option: Option) -> str:
     chosen = option.setting
     parts = f" = {chosen.accumulation} × {chosen.micro_batch_size}" if chosen.accumulation > 1 else ""
-    return f"batch {chosen.batch_size}{parts}, {chosen.precision}"
+    recomputed = ", activation checkpointing" if chosen.activation_checkpointing else ""
+    return f"batch {chosen.batch_size}{parts}, {chosen.precision}{recomputed}"
 
 
 def lines(plan: StudyPlan, record: JsonObject | None, certificate: Certificate | None = None) -> list[str]:
@@ -192,7 +194,6 @@ def tree(plan: StudyPlan, record: JsonObject | None, certificate: Certificate | 
         "study": plan.name,
         "model": plan.model,
         "limits": asdict(plan.limits),
-        "checkpointing": CHECKPOINTING,
         "methods": [_method_tree(one, plan.limits) for one in plan.methods],
         "total_seconds": plan.total_seconds,
         "fits": not plan.misfits,
@@ -221,6 +222,7 @@ def _method_tree(method: MethodPlan, limits: Limits) -> JsonObject:
         "micro_batch_size": best.setting.micro_batch_size,
         "accumulation": best.setting.accumulation,
         "precision": best.setting.precision,
+        "activation_checkpointing": best.setting.activation_checkpointing,
         "trainable_parameters": best.predicted.trainable_parameters,
         "adapter_bytes": best.predicted.adapter_bytes,
         "train_flops": best.predicted.train_flops,

@@ -1,6 +1,7 @@
-"""How right the planner was: each run's prediction against what was then measured.
+"""How right the planner was over many runs.
 
-Not here: the predictions (`predict.py`). A run that began before its machine was calibrated has none.
+Not here: the predictions (`predict.py`), the error of one run (`records/plan_errors.py`). A run that began before its
+machine was calibrated has none.
 
     print(summary(errors([Path("runs")])))
 """
@@ -9,40 +10,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from paretune.core.config import JsonObject
 from paretune.core.errors import RecordError
-from paretune.records.schema import Measurements, Predicted
+from paretune.records.plan_errors import PlanError, error_of
 from paretune.records.store import StudyFolder
-
-FIRST_STAGE = ("load", "tokenize", "prefix", "step", "eval", "save")
-TRAINING = ("prefix", "step")  # what a run's training time is made of
-
-
-@dataclass(frozen=True)
-class PlanError:
-    """Predicted ÷ measured − 1 of one run: of its peak, of the part above the imports, of its training time."""
-
-    name: str
-    memory: float
-    memory_above_imports: float
-    seconds: float
-
-
-def error_of(name: str, predicted: Predicted, measured: Measurements) -> PlanError | None:
-    """None where nothing was predicted or measured."""
-    peaks = [cost.peak_memory_bytes for cost in measured.phases if cost.phase in FIRST_STAGE]
-    if predicted.peak_memory_bytes is None or not peaks or not measured.train_seconds.value:
-        return None
-    peak, above = max(peaks), max(peaks) - measured.memory_after_imports_bytes
-    return PlanError(
-        name,
-        predicted.peak_memory_bytes / peak - 1,
-        (predicted.peak_memory_above_imports_bytes or 0.0) / max(1, above) - 1,
-        sum(predicted.seconds.get(phase, 0.0) for phase in TRAINING) / measured.train_seconds.value - 1,
-    )
 
 
 def errors(roots: Iterable[Path]) -> list[PlanError]:
@@ -53,12 +26,9 @@ def errors(roots: Iterable[Path]) -> list[PlanError]:
             if not (run.path / "measurements.json").exists():
                 continue
             try:
-                measured = run.measurements()
+                one = error_of(run.measurements())
             except RecordError:
                 continue
-            one = None
-            if measured.predicted is not None:
-                one = error_of(f"{study.name}/{run.id}", measured.predicted, measured)
             if one is not None:
                 found.append(one)
     return found

@@ -1,10 +1,10 @@
 """What a study will need, before anything of it runs; and which setting of it fits a budget.
 
 For each method: the study's own setting, and where that does not fit, the largest part of a batch that does
-(accumulated to the same optimizer step), in the number format in which it is faster. Where none fits, the nearest and
-by how much it misses, and whether shorter texts would do. Activation checkpointing is not among the choices: a study
-may ask for it, but what it saves is not predicted. Not here: the formulas (`measure/`, `predict.py`), the words for a
-reader (`plan_command.py`).
+(accumulated to the same optimizer step), in the number format in which it is faster, with activation checkpointing
+where only that fits or where it is faster than smaller parts. Where none fits, the nearest and by how much it misses,
+and whether shorter texts would do. Not here: the formulas (`measure/`, `predict.py`), the words for a reader
+(`plan_command.py`).
 
     plan_study(read_study_file(path), Limits(memory_bytes=4 * 2**30, seconds=None), note=print).total_seconds
 """
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import product
 
 from paretune.core.errors import UsageError
 from paretune.core.limits import processor_has_bf16
@@ -28,11 +29,10 @@ from paretune.records.schema import Predicted
 from paretune.study.calibrate import calibration, counted
 from paretune.study.calibrations import ProbeShape
 from paretune.study.design import MethodChoice, Study
-from paretune.study.predict import RunShape, Scoring, keeps_prefix, predict_run, predict_scoring, shape_of
+from paretune.study.predict import Scoring, keeps_prefix, predict_run, predict_scoring, shape_of
 from paretune.tasks.task import TASKS
 from paretune.train.loop import TrainSpec
 
-CHECKPOINTING = "not offered: [train] activation_checkpointing lowers the peak, by how much is not predicted"
 SHORTER = (0.75, 0.5, 0.25)  # shares of the longest text that are tried where nothing fits
 Constants = Callable[[Format], Calibration]
 
@@ -47,11 +47,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Setting:
-    """What the planner may change: texts computed at once, the number format, and how it compares to the study's."""
+    """What the planner may change: texts computed at once, the number format, and what is kept for the way back."""
 
     micro_batch_size: int
     batch_size: int
     precision: Format
+    activation_checkpointing: bool = False
 
     @property
     def accumulation(self) -> int:
@@ -152,12 +153,14 @@ class StudyPlan:
 
 
 def settings(train: TrainSpec, formats: Iterable[Format]) -> Iterator[Setting]:
-    """The study's own setting first, then each smaller part of a batch, in every number format."""
+    """The study's own setting first, then each smaller part of a batch, in every number format, and all that again with
+    activation checkpointing, where the study does not have it anyway."""
     size = min(train.micro_batch_size or train.batch_size, train.batch_size)
-    for precision in formats:
+    own = train.activation_checkpointing
+    for recomputed, precision in product([own] if own else [False, True], list(formats)):
         part = size
         while True:
-            yield Setting(part, train.batch_size, precision)
+            yield Setting(part, train.batch_size, precision, recomputed)
             if part == 1:
                 break
             part = -(-part // 2)
@@ -175,28 +178,32 @@ def options(
 ) -> Iterator[Option]:
     """Every setting with what it needs, the study's own first."""
     for setting in settings(train, formats(train, has_bf16)):
-        shape = shape_of(encoded, train.model_copy(update={"micro_batch_size": setting.micro_batch_size}))
-        yield option(found, shape, setting, constants(setting.precision), keeps_prefix(found, train))
+        if not (setting.activation_checkpointing and not found.encoder_learns):  # nothing is kept that could be left
+            yield option(found, encoded, train, setting, constants(setting.precision))
 
 
-def option(found: Census, shape: RunShape, setting: Setting, constants: Calibration, kept: bool) -> Option:
+def option(
+    found: Census, encoded: dict[str, Encoded], train: TrainSpec, setting: Setting, constants: Calibration
+) -> Option:
     """One setting with what it needs."""
-    predicted = predict_run(found, shape, setting.precision, constants, kept)
+    changed = {name: value for name, value in asdict(setting).items() if name != "batch_size"}
+    shape = shape_of(encoded, train.model_copy(update=changed), found.own_pass)
+    predicted = predict_run(found, shape, setting.precision, constants, keeps_prefix(found, train))
     return Option(setting, predicted, predict_scoring(found, shape, setting.precision, constants))
 
 
 def choose(found: Iterable[Option], limits: Limits) -> tuple[Option, Option | None, Option]:
-    """The first option, the one to take and the nearest: the first if it fits; else, of each number format, the first
-    that fits (the largest part of a batch), and of these the fastest."""
+    """The first option, the one to take and the nearest: the first if it fits; else, of each number format, with
+    activation checkpointing and without, the first that fits (the largest part of a batch); of these the fastest."""
     own: Option | None = None
-    fitting: dict[Format, Option] = {}
+    fitting: dict[tuple[Format, bool], Option] = {}
     nearest: Option | None = None
     for one in found:
         own = own or one
         if not one.misses(limits):
             if one is own:
                 return one, one, one
-            fitting.setdefault(one.setting.precision, one)
+            fitting.setdefault((one.setting.precision, one.setting.activation_checkpointing), one)
         if nearest is None or one.excess(limits) < nearest.excess(limits):
             nearest = one
     assert own is not None and nearest is not None, "there is always the study's own setting"
@@ -239,7 +246,7 @@ def plan_study(study: Study, limits: Limits, note: Callable[[str], None], again:
 
 
 def _notes(study: Study) -> list[str]:
-    found = [f"activation checkpointing: {CHECKPOINTING}"]
+    found: list[str] = []
     if study.file.earlier is not None:
         found.append("the task that is learnt first ([earlier]) is not counted")
     if not processor_has_bf16():
@@ -270,18 +277,22 @@ def _method(
     own, chosen, nearest = choose(options(found, encoded, train, processor_has_bf16(), constants), limits)
     shorter = None
     if chosen is None:
-        shape = shape_of(encoded, train.model_copy(update={"micro_batch_size": nearest.setting.micro_batch_size}))
-        shorter = _shorter(found, shape, nearest.setting, limits, constants(nearest.setting.precision), train)
+        shorter = _shorter(found, encoded, train, nearest.setting, constants(nearest.setting.precision), limits)
     return replace(plan, own=own, chosen=chosen, nearest=nearest, shorter_tokens=shorter)
 
 
 def _shorter(
-    found: Census, shape: RunShape, setting: Setting, limits: Limits, constants: Calibration, train: TrainSpec
+    found: Census,
+    encoded: dict[str, Encoded],
+    train: TrainSpec,
+    setting: Setting,
+    constants: Calibration,
+    limits: Limits,
 ) -> int | None:
     """The largest of some shorter longest texts with which a setting fits."""
     for share in SHORTER:
         tokens = max(4, int(train.max_tokens * share))
-        kept = keeps_prefix(found, train)
-        if not option(found, shape.clipped(tokens), setting, constants, kept).misses(limits):
+        cut = {name: Encoded(tuple(row[:tokens] for row in split.ids), split.pad_id) for name, split in encoded.items()}
+        if not option(found, cut, train, setting, constants).misses(limits):
             return tokens
     return None

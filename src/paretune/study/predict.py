@@ -2,7 +2,7 @@
 
 Not here: where the constants come from (`calibrate.py`), which setting to choose (`planner.py`).
 
-    predicted = predict_run(counts, shape_of(encoded, spec), "bf16", constants)
+    predicted = predict_run(counts, shape_of(encoded, spec, counts.own_pass), "bf16", constants)
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from itertools import chain
 import numpy as np
 
 from paretune.data.encoding import Encoded
-from paretune.measure.accounting import Census, Format, Work, computed, held_parameters, memory_parts
+from paretune.kernels.rows import round_count, round_width
+from paretune.measure.accounting import Census, Format, Pass, Work, computed, held_parameters, memory_parts
 from paretune.measure.calibration import Amount, Calibration
 from paretune.measure.latency import BATCHES, WARM_CALLS
 from paretune.records.schema import Predicted
@@ -24,8 +25,7 @@ from paretune.train.loop import TrainSpec, planned_batches
 
 WITNESSED = 2  # a run looks at the first validation texts before and after training
 VALIDATION = "validation"
-
-Pass = tuple[int, int]  # rows, width
+NOTHING = Pass(0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class RunShape:
 
     `active_words` different words occur in the training texts, of `tokens` real tokens in all epochs, whose squared
     lengths sum to `squares`; `split_tokens` are each split's. `prefix`: the passes in which what frozen blocks give for
-    the training texts is computed once.
+    the training texts is computed once. `recomputed`: of each block only its input is kept for the way back. `timed`:
+    a text of middling length, alone and in the batches in which answers are timed.
     """
 
     steps: int
@@ -45,70 +46,74 @@ class RunShape:
     tokens: int
     squares: int
     split_tokens: dict[str, int]
+    recomputed: bool
+    timed: tuple[Pass, ...]
 
     @property
     def work(self) -> Work:
-        """The pass that holds most, and the widths of them all."""
-        rows, width = max(self.training, key=lambda one: (one[0] * one[1], one[1]))
-        return Work(rows, width, self.active_words, len(set(self.training)))
-
-    def clipped(self, longest: int) -> RunShape:
-        """The same texts cut at so many tokens."""
-
-        def cut(passes: Sequence[Pass]) -> tuple[Pass, ...]:
-            return tuple((rows, min(width, longest)) for rows, width in passes)
-
-        return RunShape(
-            self.steps,
-            cut(self.training),
-            cut(self.prefix),
-            {name: cut(passes) for name, passes in self.evaluations.items()},
-            self.active_words,
-            self.tokens,
-            self.squares,
-            self.split_tokens,
-        )
+        """The pass that holds most, and how many differ."""
+        return _work(self.training, self.active_words, self.recomputed)
 
 
-def shape_of(encoded: Mapping[str, Encoded], spec: TrainSpec, seed: int = 0) -> RunShape:
+def pass_of(lengths: Sequence[int], own_pass: bool) -> Pass:
+    """Texts of so many tokens at once: our own pass goes over real tokens, another one over padded texts."""
+    longest, texts = max(lengths), len(lengths)
+    if own_pass:
+        return Pass(texts, round_count(sum(lengths)), texts * round_width(longest) ** 2)
+    return Pass(texts, texts * longest, texts * longest**2)
+
+
+def step_passes(encoded: Encoded, batch: Sequence[int], spec: TrainSpec, own_pass: bool) -> list[Pass]:
+    """The passes of one optimizer step over these rows of the texts."""
+    size = spec.micro_batch_size or len(batch)
+    lengths = [len(encoded.ids[row]) for row in batch]
+    return [pass_of(lengths[start : start + size], own_pass) for start in range(0, len(batch), size)]
+
+
+def shape_of(encoded: Mapping[str, Encoded], spec: TrainSpec, own_pass: bool, seed: int = 0) -> RunShape:
     """The passes that training on `train`, and evaluating the other splits, will make."""
     train = encoded["train"]
     lengths_n = train.lengths_n
     batches = planned_batches(train, spec, seed)
-    passes: list[Pass] = []
-    for batch in batches:
-        size = spec.micro_batch_size or len(batch)
-        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
-        passes += [(len(part), int(lengths_n[part].max())) for part in parts]
+    others = {name: split for name, split in encoded.items() if name != "train"}
+    asked = next((split for name, split in others.items() if name != VALIDATION), others[VALIDATION])
+    middling = int(np.sort(asked.lengths_n)[len(asked) // 2])
     return RunShape(
         steps=len(batches),
-        training=tuple(passes),
-        prefix=_evaluation(train),
-        evaluations={name: _evaluation(split) for name, split in encoded.items() if name != "train"},
+        training=tuple(one for batch in batches for one in step_passes(train, batch, spec, own_pass)),
+        prefix=_evaluation(train, own_pass),
+        evaluations={name: _evaluation(split, own_pass) for name, split in others.items()},
         active_words=len(set(chain.from_iterable(train.ids))),
         tokens=int(lengths_n.sum()) * spec.epochs,
         squares=int((lengths_n.astype(np.int64) ** 2).sum()) * spec.epochs,
         split_tokens={name: int(split.lengths_n.sum()) for name, split in encoded.items()},
+        recomputed=spec.activation_checkpointing,
+        timed=tuple(pass_of([middling] * rows, own_pass) for rows, calls in BATCHES for _ in range(calls + WARM_CALLS)),
     )
 
 
-def _evaluation(encoded: Encoded) -> tuple[Pass, ...]:
+def _evaluation(encoded: Encoded, own_pass: bool) -> tuple[Pass, ...]:
     lengths_n = encoded.lengths_n
-    return tuple((len(index), int(lengths_n[index].max())) for index in length_batches(lengths_n, EVALUATION_BATCH))
+    batches = length_batches(lengths_n, EVALUATION_BATCH)
+    return tuple(pass_of(lengths_n[index].tolist(), own_pass) for index in batches)
 
 
 def _amount(passes: Sequence[Pass]) -> Amount:
     return Amount(
         passes=len(passes),
-        positions=sum(rows * width for rows, width in passes),
-        squares=sum(rows * width**2 for rows, width in passes),
-        widths=len(set(passes)),
+        positions=sum(one.positions for one in passes),
+        pairs=sum(one.pairs for one in passes),
+        widths=_widths(passes),
     )
 
 
-def _work(passes: Sequence[Pass], active_words: int) -> Work:
-    rows, width = max(passes, key=lambda one: one[0] * one[1])
-    return Work(rows, width, active_words, len(set(passes)))
+def _widths(passes: Sequence[Pass]) -> int:
+    return len({one.positions for one in passes})
+
+
+def _work(passes: Sequence[Pass], active_words: int, recomputed: bool = False) -> Work:
+    largest = max(passes, key=lambda one: (one.positions, one.pairs))
+    return Work(largest, active_words, _widths(passes), recomputed)
 
 
 def keeps_prefix(found: Census, spec: TrainSpec) -> bool:
@@ -135,17 +140,19 @@ def predict_run(
     prefix = shape.prefix if kept else ()
     looked_at = [_work(one, shape.active_words) for one in (validation, prefix) if one]
     if kept and not found.encoder_learns:  # features alone are read
-        work = Work(1, 1, shape.active_words, 0)
+        work = Work(NOTHING, shape.active_words, 0)
     parts = memory_parts(found, work, looked_at, precision, constants.memory())
     held = held_parameters(found, shape.active_words)
-    few = _amount([(min(PROBE_ROWS, rows), width) for rows, width in validation[-1:]])
+    few = _amount([_part(one, PROBE_ROWS) for one in validation[-1:]])
     read = shape.split_tokens["train"] + shape.split_tokens[VALIDATION]
     seconds = {
         "start": constants.start_seconds,
         "tokenize": constants.tokenizer_seconds + constants.encode_seconds_per_token * read,
         "load": constants.load_seconds,
         "prefix": constants.prefix_seconds(found, _amount(prefix)) if kept else 0.0,
-        "step": constants.training_seconds(found, _amount(shape.training), shape.steps, held, prefix=not kept),
+        "step": constants.training_seconds(
+            found, _amount(shape.training), shape.steps, held, prefix=not kept, recomputed=shape.recomputed
+        ),
         "eval": constants.evaluation_seconds(found, _amount(validation)),
         "save": constants.save_seconds + constants.evaluation_seconds(found, few),
     }
@@ -162,6 +169,12 @@ def predict_run(
     )
 
 
+def _part(one: Pass, texts: int) -> Pass:
+    """So many texts of a pass."""
+    share = min(1.0, texts / one.texts)
+    return Pass(min(texts, one.texts), round(one.positions * share), round(one.pairs * share))
+
+
 @dataclass(frozen=True)
 class Scoring:
     """What the second stage of a run needs: the test data are read, and answers timed in one run of each method."""
@@ -176,13 +189,10 @@ def predict_scoring(found: Census, shape: RunShape, precision: Format, constants
     """The second stage, in a process of its own."""
     tests = {name: passes for name, passes in shape.evaluations.items() if name != VALIDATION}
     passes = [one for split in tests.values() for one in split]
-    first = next(iter(tests.values()), shape.evaluations[VALIDATION])
-    middle = first[len(first) // 2][1]
-    timed = [(rows, middle) for rows, calls in BATCHES for _ in range(calls + WARM_CALLS)]
     tokens = sum(count for name, count in shape.split_tokens.items() if name != "train")
-    shapes = len(set(passes)) + sum(calls + WARM_CALLS for _, calls in BATCHES)
-    widest = [replace(_work([*passes, *timed], shape.active_words), widths=shapes)]
-    parts = memory_parts(found, Work(1, 4, shape.active_words, 0), widest, precision, constants.memory())
+    shapes = _widths(passes) + sum(calls + WARM_CALLS for _, calls in BATCHES)
+    widest = [replace(_work([*passes, *shape.timed], shape.active_words), widths=shapes)]
+    parts = memory_parts(found, Work(NOTHING, shape.active_words, 0), widest, precision, constants.memory())
     untrained = parts.total - parts.optimizer - parts.gradients - parts.shared
     return Scoring(
         seconds=constants.start_seconds
@@ -190,7 +200,7 @@ def predict_scoring(found: Census, shape: RunShape, precision: Format, constants
         + constants.encode_seconds_per_token * tokens
         + constants.load_seconds
         + constants.evaluation_seconds(found, _amount(passes)),
-        latency_seconds=constants.evaluation_seconds(found, _amount(timed)),
+        latency_seconds=constants.evaluation_seconds(found, _amount(shape.timed)),
         peak_memory_bytes=untrained,
         capped_bytes=untrained + constants.capped_over("forward", shapes),
     )

@@ -27,8 +27,7 @@ from paretune.core.errors import RunError
 from paretune.core.events import Event, Phase, PhaseEnded, PhaseStarted, StepEnded
 from paretune.core.limits import usable_cores
 from paretune.data.encoding import Encoded, encode
-from paretune.kernels.rows import round_count
-from paretune.measure.accounting import Census, Format, block_bytes, census
+from paretune.measure.accounting import Census, Format, Pass, block_bytes, census
 from paretune.measure.calibration import EVALUATION_ROWS, Sample, StepSample, sample_counts
 from paretune.measure.meter import Meter, resident_bytes
 from paretune.methods.method import Adaptation
@@ -39,6 +38,7 @@ from paretune.models.sources import ModelSpec, settled
 from paretune.repro.seeding import make_repeatable, numpy_generator, torch_generator
 from paretune.study.design import make_method
 from paretune.study.guard import used_bytes
+from paretune.study.predict import pass_of, step_passes
 from paretune.tasks.task import TASKS, Task
 from paretune.train.evaluate import Witness, predict
 from paretune.train.fast_encoder import fast_path
@@ -64,6 +64,7 @@ class Trial(Settings):
     max_tokens: int = Field(default=128, ge=4)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     steps: int = Field(default=5, ge=1)
+    activation_checkpointing: bool = False
     cap_bytes: int | None = None
 
     @property
@@ -79,6 +80,7 @@ class Trial(Settings):
             micro_batch_size=self.micro_batch_size,
             max_tokens=self.max_tokens,
             precision=self.precision,
+            activation_checkpointing=self.activation_checkpointing,
         )
 
 
@@ -118,15 +120,15 @@ def drawn_texts(trial: Trial, vocabulary: int, longest: int) -> Encoded:
 
 
 class _Watch:
-    """Listens to the loop: seconds, widths and lasting allocations of each step."""
+    """Listens to the loop: seconds, positions and lasting allocations of each step."""
 
-    def __init__(self, meter: Meter, widths: list[int], rows: list[int]) -> None:
-        self._meter, self._widths, self._rows = meter, widths, rows
+    def __init__(self, meter: Meter, passes: list[list[Pass]]) -> None:
+        self._meter, self._passes = meter, passes
         self._at = 0.0
         self._seen: set[int] = set()
         self.steps: list[StepSample] = []
         self.allocated: list[int] = []
-        self.new: list[bool] = []
+        self.new: list[int] = []
 
     def __call__(self, event: Event) -> None:
         self._meter(event)
@@ -134,11 +136,16 @@ class _Watch:
             self._at = time.perf_counter()
         elif isinstance(event, StepEnded):
             now, place = time.perf_counter(), len(self.steps)
-            width = self._widths[place]
-            self.new.append(width not in self._seen)
-            self._seen.add(width)
+            positions = {one.positions for one in self._passes[place]}
+            self.new.append(len(positions - self._seen))
+            self._seen |= positions
             self.steps.append(
-                StepSample(seconds=now - self._at, rows=self._rows[place], width=width, new_width=self.new[-1])
+                StepSample(
+                    seconds=now - self._at,
+                    positions=sum(one.positions for one in self._passes[place]),
+                    pairs=sum(one.pairs for one in self._passes[place]),
+                    new_width=self.new[-1] > 0,
+                )
             )
             self.allocated.append(allocated_bytes())
             self._at = time.perf_counter()
@@ -174,7 +181,8 @@ def perform(trial: Trial) -> Sample:
     counted = census(model)
     longest = longest_of(trial, model.encoder.config)
     encoded = drawn_texts(trial, counted.words, longest)
-    watch, before, over = _trained(trial, model, method, encoded, precision, meter)
+    watch, before, over = _trained(trial, model, method, encoded, precision, meter, counted.own_pass)
+    evaluated = pass_of([longest] * EVALUATION_ROWS, counted.own_pass)
     with _phase(meter, "eval"):
         rows = Encoded(encoded.ids[-1:] * (EVALUATION_ROWS * EVALUATION_BATCHES), encoded.pad_id)
         predict(model, _task(trial.classes), rows, precision)
@@ -201,7 +209,8 @@ def perform(trial: Trial) -> Sample:
             "steps": watch.steps,
             "evaluation_seconds": meter.cost("eval").seconds,
             "evaluation_batches": EVALUATION_BATCHES,
-            "evaluation_width": longest,
+            "evaluation_positions": evaluated.positions,
+            "evaluation_pairs": evaluated.pairs,
             "start_seconds": started - began,
             "tokenizer_seconds": tokenizer_seconds,
             "encode_seconds_per_token": _encode_seconds(tokenizer, encoded),
@@ -224,13 +233,18 @@ def _task(classes: int) -> Task:
 
 
 def _trained(
-    trial: Trial, model: EncoderClassifier, method: Adaptation, encoded: Encoded, precision: Format, meter: Meter
+    trial: Trial,
+    model: EncoderClassifier,
+    method: Adaptation,
+    encoded: Encoded,
+    precision: Format,
+    meter: Meter,
+    own_pass: bool,
 ) -> tuple[_Watch, int, int]:
     """Train; what was seen of the steps, and by how much more a cap counts than is resident, before and after."""
     Witness(model, encoded, precision)
     batches = planned_batches(encoded, trial.training, seed=0)
-    widths = [max(int(encoded.lengths_n[row]) for row in batch) for batch in batches]
-    watch = _Watch(meter, widths, [len(batch) for batch in batches])
+    watch = _Watch(meter, [step_passes(encoded, batch, trial.training, own_pass) for batch in batches])
     targets_n = torch.arange(len(encoded)) % trial.classes
     before = used_bytes() - resident_bytes()
     train(model, method, _task(trial.classes), encoded, targets_n, trial.training, LOW_RATE, 0, watch)
@@ -267,8 +281,8 @@ def kept_of_a_block(model: EncoderClassifier, counted: Census, longest: int, pre
         for texts, width in shapes:
             ids_bt = torch.ones((texts, width), dtype=torch.long)
             seen.append(_kept(model, lambda ids=ids_bt: _pass(model, ids, precision)))
-            tokens = texts * width
-            rows.append([tokens if way.fast is None else round_count(tokens), texts * width**2, 1.0])
+            one = pass_of([width] * texts, way.fast is not None)
+            rows.append([one.positions, one.pairs, 1.0])
     position, pair, _ = np.linalg.solve(np.array(rows, dtype=float), np.array(seen, dtype=float))
     blocks = counted.arithmetic.passed_blocks
     return max(0.0, float(position) / blocks), max(0.0, float(pair) / blocks)

@@ -96,7 +96,8 @@ def _predicted(
     if desk.task.model != "classifier":
         return None  # the map to a vocabulary is not modelled
     constants = read(desk.folder.path.parents[1] / CONSTANTS_FILE)
-    found, shape = census(model), shape_of(encoded, desk.train_spec, desk.spec.seed)
+    found = census(model)
+    shape = shape_of(encoded, desk.train_spec, found.own_pass, desk.spec.seed)
     return predict_run(found, shape, precision, constants, keeps_prefix(found, desk.train_spec))
 
 
