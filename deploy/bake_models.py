@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 
-from paretune.assets.fetch import home
+from paretune.core.cache import home
 from paretune.core.errors import ParetuneError
 from paretune.models.sources import model_digest, model_folder
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from toy_study import VOCABULARY
+
+# Kernels in C++ are built once, not once for each test with a cache of its own.
+os.environ.setdefault("PARETUNE_KERNELS", str(Path.home() / ".cache" / "paretune" / "kernels"))
 
 
 @pytest.fixture(scope="session")

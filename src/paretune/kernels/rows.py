@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from paretune.kernels.native.batches import Batch
+
 STEPS = 8  # sizes between a power of two and the next
 WIDTH_STEP = 8
 
@@ -67,11 +69,12 @@ class Around:
 
     `unseen` is added to attention's scores: 0 where a position may be seen, a very low number where not; (b, 1, 1, w)
     or (1, 1, w, w), None: all may be. `cos_wd` and `sin_wd`, of half a head's features, turn queries and keys by their
-    position, where a model wants that.
+    position, where a model wants that. `batch`: the same texts for kernels in C++, which need no mask.
     """
 
     rows: Rows
     unseen: Tensor | None = None
+    batch: Batch | None = None
     cos_wd: Tensor | None = None
     sin_wd: Tensor | None = None
 
@@ -87,12 +90,13 @@ def round_width(length: int) -> int:
     return -(-length // WIDTH_STEP) * WIDTH_STEP
 
 
-def rows_of(mask_bt: Tensor) -> Rows:
-    """`mask_bt` is 1 where a token stands; padding stands on the right."""
+def rows_of(mask_bt: Tensor, spare: bool = True) -> Rows:
+    """`mask_bt` is 1 where a token stands; padding stands on the right. `spare`: up to a round number of rows."""
     b, t = mask_bt.shape
     w = round_width(t)
     text_m, position_m = mask_bt.nonzero(as_tuple=True)
     wide_m = text_m * w + position_m
     row_p = torch.full((b * w,), len(text_m), dtype=torch.long)
     row_p[wide_m] = torch.arange(len(text_m))
-    return Rows(b, t, w, round_count(len(text_m)), text_m * t + position_m, wide_m, row_p)
+    count = round_count(len(text_m)) if spare else len(text_m)
+    return Rows(b, t, w, count, text_m * t + position_m, wide_m, row_p)

@@ -52,6 +52,7 @@ class Census:
     hidden: int
     feed_forward: int
     heads: int
+    key_heads: int
     classes: int
     saved_bytes: int
     own_pass: bool
@@ -156,6 +157,7 @@ def census(model: EncoderClassifier) -> Census:
     moving = trainable(model)
     sizes = {name: one.numel() for name, one in model.named_parameters()}
     inserted = sum(size for name, size in sizes.items() if "lora_" in name or name.startswith("head."))
+    heads = int(plain.config.num_attention_heads)
     feed_forward = max((one.out_features for one in _linear(plain)), default=0)
     return Census(
         trainable=sum(one.numel() for one in moving.values()),
@@ -167,7 +169,8 @@ def census(model: EncoderClassifier) -> Census:
         copied=sum(one.numel() for one in _converted(plain)),
         hidden=int(plain.config.hidden_size),
         feed_forward=feed_forward,
-        heads=int(plain.config.num_attention_heads),
+        heads=heads,
+        key_heads=int(getattr(plain.config, "num_key_value_heads", 0) or heads),
         classes=model.head.out_features,
         saved_bytes=safetensors_bytes({name: tuple(one.shape) for name, one in moving.items()}),
         own_pass=plain.config.model_type in {*KINDS, *DECODERS},

@@ -21,7 +21,8 @@ from pydantic import field_validator
 from safetensors import SafetensorError
 
 from paretune.assets.catalogue import Asset, find
-from paretune.assets.fetch import home, locked, offline, read_member, scratch, storage
+from paretune.assets.fetch import locked, offline, read_member, scratch, storage
+from paretune.core.cache import home
 from paretune.core.config import Settings
 from paretune.core.errors import AssetError, ConfigError, UnknownNameError, said
 from paretune.models.convert import E5_FORMAT, GGUF_FORMAT, convert_e5, convert_gguf

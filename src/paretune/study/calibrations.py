@@ -12,9 +12,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from paretune.assets.fetch import home
+from paretune.core.cache import home
 from paretune.core.config import JsonObject, canonical_hash
 from paretune.core.errors import RecordError
+from paretune.kernels.native.library import kernels_in_use
 from paretune.measure.accounting import Format
 from paretune.measure.calibration import Calibration
 from paretune.models.sources import model_digest
@@ -46,7 +47,7 @@ def _code_digest() -> str:
     total = hashlib.sha256()
     root = Path(__file__).parents[1]
     for room in TRAINING_CODE:
-        for file in sorted((root / room).glob("*.py")):
+        for file in sorted((root / room).rglob("*.py")):
             total.update(f"{room}/{file.name}\0".encode() + file.read_bytes())
     return total.hexdigest()
 
@@ -59,6 +60,7 @@ def _folder(shape: ProbeShape) -> Path:
         "precision": shape.precision,
         "digest": model_digest(shape.model),
         "numerics": numerics_fingerprint(),
+        "kernels": kernels_in_use(),
         "versions": here["versions"],
         "python": here["python"],
         "machine": {name: here["machine"][name] for name in ("system", "architecture", "processor", "cores")},

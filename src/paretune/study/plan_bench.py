@@ -29,7 +29,7 @@ from paretune.study.calibrate import calibration, counted
 from paretune.study.calibrations import ProbeShape
 from paretune.study.design import make_method
 from paretune.study.plan_record import percentile
-from paretune.study.predict import VALIDATION, predict_run, shape_of
+from paretune.study.predict import VALIDATION, predict_run, shape_of, way_of
 from paretune.study.trial import TrialEnd, run_trial
 from paretune.study.trial_steps import EVALUATION_BATCHES, Trial, drawn_texts, longest_of
 
@@ -142,8 +142,9 @@ def prediction(trial: Trial, constants: Calibration | None) -> Predicted:
     longest = longest_of(trial, load_outline(trial.model).config)
     texts = drawn_texts(trial, found.words, longest)
     evaluated = Encoded(texts.ids[-1:] * (EVALUATION_ROWS * EVALUATION_BATCHES), texts.pad_id)
-    shape = shape_of({"train": texts, VALIDATION: evaluated}, trial.training, found.own_pass)
-    return predict_run(found, shape, chosen_precision(trial.precision), constants)
+    precision = chosen_precision(trial.precision)
+    shape = shape_of({"train": texts, VALIDATION: evaluated}, trial.training, way_of(found, precision))
+    return predict_run(found, shape, precision, constants)
 
 
 def measured_peak(sample: Sample) -> int:

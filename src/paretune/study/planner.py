@@ -29,7 +29,7 @@ from paretune.records.schema import Predicted
 from paretune.study.calibrate import calibration, counted
 from paretune.study.calibrations import ProbeShape
 from paretune.study.design import MethodChoice, Study
-from paretune.study.predict import Scoring, keeps_prefix, predict_run, predict_scoring, shape_of
+from paretune.study.predict import Scoring, keeps_prefix, predict_run, predict_scoring, shape_of, way_of
 from paretune.tasks.task import TASKS
 from paretune.train.loop import TrainSpec
 
@@ -187,7 +187,7 @@ def option(
 ) -> Option:
     """One setting with what it needs."""
     changed = {name: value for name, value in asdict(setting).items() if name != "batch_size"}
-    shape = shape_of(encoded, train.model_copy(update=changed), found.own_pass)
+    shape = shape_of(encoded, train.model_copy(update=changed), way_of(found, setting.precision))
     predicted = predict_run(found, shape, setting.precision, constants, keeps_prefix(found, train))
     return Option(setting, predicted, predict_scoring(found, shape, setting.precision, constants))
 

@@ -2,7 +2,7 @@
 
 Not here: where the constants come from (`calibrate.py`), which setting to choose (`planner.py`).
 
-    predicted = predict_run(counts, shape_of(encoded, spec, counts.own_pass), "bf16", constants)
+    predicted = predict_run(counts, shape_of(encoded, spec, way_of(counts, "bf16")), "bf16", constants)
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from paretune.records.schema import Predicted
 from paretune.train.batches import length_batches
 from paretune.train.evaluate import EVALUATION_BATCH, PROBE_ROWS
 from paretune.train.loop import TrainSpec, planned_batches
+from paretune.train.native_blocks import Shape, refused
 
 WITNESSED = 2  # a run looks at the first validation texts before and after training
 VALIDATION = "validation"
@@ -55,22 +57,37 @@ class RunShape:
         return _work(self.training, self.active_words, self.recomputed)
 
 
-def pass_of(lengths: Sequence[int], own_pass: bool) -> Pass:
-    """Texts of so many tokens at once: our own pass goes over real tokens, another one over padded texts."""
+Way = Literal["tokens", "rounded", "padded"]
+
+
+def way_of(found: Census, precision: Format) -> Way:
+    """How a model goes here: over its tokens alone (kernels in C++), over a round number of them (our own pass by
+    torch), or over padded texts (plain modules)."""
+    if not found.own_pass:
+        return "padded"
+    head = found.arithmetic.width // found.heads
+    shape = Shape(found.hidden, found.feed_forward, found.heads, found.key_heads, head)
+    return "tokens" if precision == "bf16" and not refused(shape) else "rounded"
+
+
+def pass_of(lengths: Sequence[int], way: Way) -> Pass:
+    """Texts of so many tokens at once."""
     longest, texts = max(lengths), len(lengths)
-    if own_pass:
+    if way == "tokens":
+        return Pass(texts, sum(lengths), sum(length**2 for length in lengths))
+    if way == "rounded":
         return Pass(texts, round_count(sum(lengths)), texts * round_width(longest) ** 2)
     return Pass(texts, texts * longest, texts * longest**2)
 
 
-def step_passes(encoded: Encoded, batch: Sequence[int], spec: TrainSpec, own_pass: bool) -> list[Pass]:
+def step_passes(encoded: Encoded, batch: Sequence[int], spec: TrainSpec, way: Way) -> list[Pass]:
     """The passes of one optimizer step over these rows of the texts."""
     size = spec.micro_batch_size or len(batch)
     lengths = [len(encoded.ids[row]) for row in batch]
-    return [pass_of(lengths[start : start + size], own_pass) for start in range(0, len(batch), size)]
+    return [pass_of(lengths[start : start + size], way) for start in range(0, len(batch), size)]
 
 
-def shape_of(encoded: Mapping[str, Encoded], spec: TrainSpec, own_pass: bool, seed: int = 0) -> RunShape:
+def shape_of(encoded: Mapping[str, Encoded], spec: TrainSpec, way: Way, seed: int = 0) -> RunShape:
     """The passes that training on `train`, and evaluating the other splits, will make."""
     train = encoded["train"]
     lengths_n = train.lengths_n
@@ -80,22 +97,22 @@ def shape_of(encoded: Mapping[str, Encoded], spec: TrainSpec, own_pass: bool, se
     middling = int(np.sort(asked.lengths_n)[len(asked) // 2])
     return RunShape(
         steps=len(batches),
-        training=tuple(one for batch in batches for one in step_passes(train, batch, spec, own_pass)),
-        prefix=_evaluation(train, own_pass),
-        evaluations={name: _evaluation(split, own_pass) for name, split in others.items()},
+        training=tuple(one for batch in batches for one in step_passes(train, batch, spec, way)),
+        prefix=_evaluation(train, way),
+        evaluations={name: _evaluation(split, way) for name, split in others.items()},
         active_words=len(set(chain.from_iterable(train.ids))),
         tokens=int(lengths_n.sum()) * spec.epochs,
         squares=int((lengths_n.astype(np.int64) ** 2).sum()) * spec.epochs,
         split_tokens={name: int(split.lengths_n.sum()) for name, split in encoded.items()},
         recomputed=spec.activation_checkpointing,
-        timed=tuple(pass_of([middling] * rows, own_pass) for rows, calls in BATCHES for _ in range(calls + WARM_CALLS)),
+        timed=tuple(pass_of([middling] * rows, way) for rows, calls in BATCHES for _ in range(calls + WARM_CALLS)),
     )
 
 
-def _evaluation(encoded: Encoded, own_pass: bool) -> tuple[Pass, ...]:
+def _evaluation(encoded: Encoded, way: Way) -> tuple[Pass, ...]:
     lengths_n = encoded.lengths_n
     batches = length_batches(lengths_n, EVALUATION_BATCH)
-    return tuple(pass_of(lengths_n[index].tolist(), own_pass) for index in batches)
+    return tuple(pass_of(lengths_n[index].tolist(), way) for index in batches)
 
 
 def _amount(passes: Sequence[Pass]) -> Amount:

@@ -38,7 +38,7 @@ from paretune.models.sources import ModelSpec, settled
 from paretune.repro.seeding import make_repeatable, numpy_generator, torch_generator
 from paretune.study.design import make_method
 from paretune.study.guard import used_bytes
-from paretune.study.predict import pass_of, step_passes
+from paretune.study.predict import Way, pass_of, step_passes, way_of
 from paretune.tasks.task import TASKS, Task
 from paretune.train.evaluate import Witness, predict
 from paretune.train.fast_encoder import fast_path
@@ -179,10 +179,11 @@ def perform(trial: Trial) -> Sample:
         model = EncoderClassifier(load_encoder(trial.model), trial.classes, trial.settled_pooling)
         method.attach(model, torch_generator(0, "init"))
     counted = census(model)
+    way = way_of(counted, precision)
     longest = longest_of(trial, model.encoder.config)
     encoded = drawn_texts(trial, counted.words, longest)
-    watch, before, over = _trained(trial, model, method, encoded, precision, meter, counted.own_pass)
-    evaluated = pass_of([longest] * EVALUATION_ROWS, counted.own_pass)
+    watch, before, over = _trained(trial, model, method, encoded, precision, meter, way)
+    evaluated = pass_of([longest] * EVALUATION_ROWS, way)
     with _phase(meter, "eval"):
         rows = Encoded(encoded.ids[-1:] * (EVALUATION_ROWS * EVALUATION_BATCHES), encoded.pad_id)
         predict(model, _task(trial.classes), rows, precision)
@@ -239,12 +240,12 @@ def _trained(
     encoded: Encoded,
     precision: Format,
     meter: Meter,
-    own_pass: bool,
+    way: Way,
 ) -> tuple[_Watch, int, int]:
     """Train; what was seen of the steps, and by how much more a cap counts than is resident, before and after."""
     Witness(model, encoded, precision)
     batches = planned_batches(encoded, trial.training, seed=0)
-    watch = _Watch(meter, [step_passes(encoded, batch, trial.training, own_pass) for batch in batches])
+    watch = _Watch(meter, [step_passes(encoded, batch, trial.training, way) for batch in batches])
     targets_n = torch.arange(len(encoded)) % trial.classes
     before = used_bytes() - resident_bytes()
     train(model, method, _task(trial.classes), encoded, targets_n, trial.training, LOW_RATE, 0, watch)
@@ -277,11 +278,11 @@ def kept_of_a_block(model: EncoderClassifier, counted: Census, longest: int, pre
     shapes = [(2, max(longest, half + 4)), (2, half), (1, half)]
     rows, seen = [], []
     model.train()
-    with fast_path(model, precision) as way:
+    with fast_path(model, precision):
         for texts, width in shapes:
             ids_bt = torch.ones((texts, width), dtype=torch.long)
             seen.append(_kept(model, lambda ids=ids_bt: _pass(model, ids, precision)))
-            one = pass_of([width] * texts, way.fast is not None)
+            one = pass_of([width] * texts, way_of(counted, precision))
             rows.append([one.positions, one.pairs, 1.0])
     position, pair, _ = np.linalg.solve(np.array(rows, dtype=float), np.array(seen, dtype=float))
     blocks = counted.arithmetic.passed_blocks

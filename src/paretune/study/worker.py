@@ -40,7 +40,7 @@ from paretune.study.calibrations import CONSTANTS_FILE, read
 from paretune.study.design import make_method
 from paretune.study.desk import Desk, built, encoded_splits, keep, prediction_rows, reloaded, scored_split
 from paretune.study.guard import cap_memory, die_with_parent, is_out_of_memory
-from paretune.study.predict import keeps_prefix, predict_run, shape_of
+from paretune.study.predict import keeps_prefix, predict_run, shape_of, way_of
 from paretune.tasks.task import TASKS
 from paretune.train.evaluate import Witness, predict
 from paretune.train.fast_encoder import fast_path
@@ -97,7 +97,7 @@ def _predicted(
         return None  # the map to a vocabulary is not modelled
     constants = read(desk.folder.path.parents[1] / CONSTANTS_FILE)
     found = census(model)
-    shape = shape_of(encoded, desk.train_spec, found.own_pass, desk.spec.seed)
+    shape = shape_of(encoded, desk.train_spec, way_of(found, precision), desk.spec.seed)
     return predict_run(found, shape, precision, constants, keeps_prefix(found, desk.train_spec))
 
 
@@ -113,12 +113,12 @@ def _train(desk: Desk, method: Adaptation, first: Desk | None) -> None:
     checkpoint = desk.folder.path / "checkpoint.pt"
     if checkpoint.exists():
         notes.append("resumed from a checkpoint: its cost covers the steps after it")
-    plain = train(
+    slower = train(
         model, method, desk.task, encoded["train"], targets_n, desk.train_spec, desk.spec.learning_rate,
         desk.spec.seed, desk.emit, checkpoint, desk.shelf(counted=True),
     )  # fmt: skip
-    if plain:
-        notes.append(f"plain pass, slower than our own, which does not know {plain}")
+    if slower:
+        notes.append(slower)
     witness.check(model)
     desk.emit(PhaseStarted("eval"))
     found_nc = predict(model, desk.task, encoded["validation"], precision, desk.shelf())

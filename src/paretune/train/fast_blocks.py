@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from paretune.kernels import post_norm, pre_norm
 from paretune.kernels.linear import Learns, Linear, LinearGradients
 from paretune.kernels.low_rank import LowRank
+from paretune.kernels.native.maps import Map, Part, Weight, even, stride_of
 from paretune.kernels.rows import Around
 from paretune.models.weights import KINDS
 
@@ -67,55 +68,79 @@ class _Part:
 
 
 class Joined:
-    """Plain linear maps that get one input, as one map whose format is that of the products."""
+    """Plain linear maps that get one input, as one map whose format is that of the products; `native`: as the kernels
+    in C++ want it (`map`), else as torch does (`linear`)."""
 
-    def __init__(self, modules: list[nn.Module], dtype: torch.dtype, fixed: bool) -> None:
+    def __init__(self, modules: list[nn.Module], dtype: torch.dtype, fixed: bool, native: bool = False) -> None:
         self._parts = [_Part(one) for one in modules]
         bases = [one.base for one in self._parts]
-        weight_oi = torch.cat([one.weight.detach().to(dtype) for one in bases])
         biases = [cast(Tensor | None, one.bias) for one in bases]
         if len({one is None for one in biases}) > 1:
             raise Unsupported("linear maps with and without a bias over one input")
         self._biased = biases[0] is not None
-        bias_o = torch.cat([one.bias.detach().to(dtype) for one in bases]) if self._biased else None
         updates = [one for one in self._parts if one.update is not None]
         if len({one.dropped for one in updates}) > 1:
             raise Unsupported("low-rank updates of different dropout over one input")
-        update = self._update(len(weight_oi), weight_oi.shape[1], dtype) if updates else None
-        learns = Learns(
+        self.dropped = updates[0].dropped if updates else 0.0
+        self.learns = Learns(
             not fixed and any(one.weight.requires_grad for one in bases),
             not fixed and self._biased and any(one.bias.requires_grad for one in bases),
             not fixed and any(one.a.requires_grad or one.b.requires_grad for one in updates),
         )
-        self.linear = Linear(weight_oi, bias_o, update, learns, updates[0].dropped if updates else 0.0)
         self._sizes = [one.out_features for one in bases]
+        self.inputs, self.outputs = bases[0].in_features, sum(self._sizes)
         self._ranks = [one.rank for one in self._parts]
-        held: list[Copy] = list(_paired(weight_oi.split(self._sizes), [one.weight for one in bases]))
-        if bias_o is not None:
-            held += _paired(bias_o.split(self._sizes), [one.bias for one in bases])
-        if update is not None:
-            of_updates = self._updates(update.a_ri, update.b_or)
+        self._held_ranks = [even(one) for one in self._ranks] if native else self._ranks
+        self.update = self._update(dtype, native) if updates else None
+        of_bias = torch.float32 if native else dtype
+        self._bias_o = torch.cat([one.bias.detach().to(of_bias) for one in bases]) if self._biased else None
+        self._weight_oi = None if native else torch.cat([one.weight.detach().to(dtype) for one in bases])
+        held: list[Copy] = []
+        if self._weight_oi is not None:
+            held += _paired(self._weight_oi.split(self._sizes), [one.weight for one in bases])
+        if self._bias_o is not None:
+            held += _paired(self._bias_o.split(self._sizes), [one.bias for one in bases])
+        if self.update is not None:
+            of_updates = self._updates(self.update.a_ri, self.update.b_or)
             refresh(of_updates)
             held += of_updates
-        self.parameters = [parameter for _, parameter, _ in held]
+        self.weights = [one.weight for one in bases]
+        self.parameters = [*(self.weights if native else []), *(parameter for _, parameter, _ in held)]
         self.copies = [one for one in held if one[1].requires_grad and not fixed]
 
-    def _update(self, outputs: int, inputs: int, dtype: torch.dtype) -> LowRank:
-        rank = sum(one.rank for one in self._parts)
-        return LowRank(torch.zeros(rank, inputs, dtype=dtype), torch.zeros(outputs, rank, dtype=dtype))
+    def linear(self) -> Linear:
+        """As torch computes it."""
+        assert self._weight_oi is not None
+        weight_oi, self._weight_oi = self._weight_oi, None  # it lays out what it needs
+        return Linear(weight_oi, self._bias_o, self.update, self.learns, self.dropped)
+
+    def map(self, back: bool) -> tuple[Map, list[Weight]]:
+        """As the kernels in C++ compute it, and the weights that it wants to have laid out; `back`: gradients pass."""
+        ranks = [sum(self._held_ranks[:place]) for place in range(len(self._held_ranks))]
+        firsts = [sum(self._sizes[:place]) for place in range(len(self._sizes))]
+        parts = [Part(*one) for one in zip(firsts, self._sizes, ranks, self._held_ranks, strict=True)]
+        found = Map(self.inputs, self.outputs, self._bias_o, self.update, parts, back, self.dropped)
+        weights = [one.detach() for one in self.weights]
+        return found, [found.weight(one, first) for one, first in zip(weights, firsts, strict=True)]
+
+    def _update(self, dtype: torch.dtype, native: bool) -> LowRank:
+        rank = sum(self._held_ranks)
+        stride = stride_of(rank) if native else rank
+        return LowRank(torch.zeros(rank, self.inputs, dtype=dtype), torch.zeros(self.outputs, stride, dtype=dtype))
 
     def _blocks(self, b_or: Tensor) -> list[Tensor]:
         """Each part's own rows and columns of B; all else of it stays zero."""
         rows = b_or.split(self._sizes)
-        return [row.split(self._ranks, 1)[place] for place, row in enumerate(rows)]
+        firsts = [sum(self._held_ranks[:place]) for place in range(len(self._ranks))]
+        return [row[:, first : first + rank] for row, first, rank in zip(rows, firsts, self._ranks, strict=True)]
 
     def _updates(self, a_ri: Tensor, b_or: Tensor) -> list[Copy]:
         """All A, then all B."""
         parts = [one for one in self._parts if one.update is not None]
         places = [place for place, one in enumerate(self._parts) if one.update is not None]
-        a, b = a_ri.split(self._ranks), self._blocks(b_or)
+        a, b = a_ri.split(self._held_ranks), self._blocks(b_or)
         return [
-            *((a[place], one.a, 1.0) for place, one in zip(places, parts, strict=True)),
+            *((a[place][: one.rank], one.a, 1.0) for place, one in zip(places, parts, strict=True)),
             *((b[place], one.b, one.scaling) for place, one in zip(places, parts, strict=True)),
         ]
 
@@ -124,7 +149,7 @@ class Joined:
         answer = self._split(found.weight_oi)
         if self._biased:
             answer += self._split(found.bias_o)
-        if self.linear.update is None:
+        if self.update is None:
             return answer
         if found.a_ri is None or found.b_or is None:
             return [*answer, *[None] * (len(self.parameters) - len(answer))]
@@ -141,7 +166,7 @@ class FastBlock(ABC):
     def __init__(self, linears: Sequence[Joined], norms: Sequence[Sequence[Tensor]], fixed: bool) -> None:
         self._linears = linears
         self.recomputed = False
-        self.drops = any(one.linear.dropped > 0 for one in linears)
+        self.drops = any(one.dropped > 0 for one in linears)
         self.copies = [one for linear in linears for one in linear.copies]
         of_norms = [one for norm in norms for one in norm]
         of_linears = [one for linear in linears for one in linear.parameters]
@@ -150,6 +175,10 @@ class FastBlock(ABC):
     @abstractmethod
     def forward(self, x_nh: Tensor, around: Around) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """As the kernel."""
+
+    def output(self, x_nh: Tensor, around: Around) -> Tensor:
+        """Where nothing is kept for the way back."""
+        return self.forward(x_nh, around)[0]
 
     @abstractmethod
     def backward(
@@ -165,23 +194,28 @@ class FastBlock(ABC):
         return [None if one is None else one.float() for one in answer]
 
 
+def bert_parts(
+    module: nn.Module, kind_name: str, dtype: torch.dtype, fixed: bool, native: bool = False
+) -> tuple[list[Joined], list[post_norm.Norm]]:
+    """Linear maps and norms of a block whose norms come after each part."""
+    kind = KINDS[kind_name]
+    names = (kind.attention_in, (kind.attention_out,), (kind.up,), (kind.down,))
+    linears = [Joined([module.get_submodule(name) for name in group], dtype, fixed, native) for group in names]
+    norms: list[post_norm.Norm] = []
+    for one in (cast(nn.LayerNorm, module.get_submodule(name)) for name in kind.norms):
+        learns = (not fixed and part.requires_grad for part in (one.weight, one.bias))
+        norms.append(post_norm.Norm(one.weight, one.bias, one.eps, *learns))
+    return linears, norms
+
+
 class BertBlock(FastBlock):
     """A block whose norms come after each part."""
 
     def __init__(self, module: nn.Module, kind_name: str, heads: int, dtype: torch.dtype, fixed: bool) -> None:
-        kind = KINDS[kind_name]
-        names = (kind.attention_in, (kind.attention_out,), (kind.up,), (kind.down,))
-        linears = [Joined([module.get_submodule(name) for name in group], dtype, fixed) for group in names]
-        norms = [cast(nn.LayerNorm, module.get_submodule(name)) for name in kind.norms]
-        super().__init__(linears, [(one.weight, one.bias) for one in norms], fixed)
-        joined, out, up, down = (one.linear for one in linears)
-        first, second = (self._norm(one, fixed) for one in norms)
-        self._block = post_norm.Block(joined, out, first, up, down, second, heads, dtype)
-
-    @staticmethod
-    def _norm(norm: nn.LayerNorm, fixed: bool) -> post_norm.Norm:
-        learns = (not fixed and one.requires_grad for one in (norm.weight, norm.bias))
-        return post_norm.Norm(norm.weight, norm.bias, norm.eps, *learns)
+        linears, norms = bert_parts(module, kind_name, dtype, fixed)
+        super().__init__(linears, [(one.scale_h, one.shift_h) for one in norms], fixed)
+        joined, out, up, down = (one.linear() for one in linears)
+        self._block = post_norm.Block(joined, out, norms[0], up, down, norms[1], heads, dtype)
 
     def forward(self, x_nh: Tensor, around: Around) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         return post_norm.forward(x_nh, around, self._block)
@@ -192,21 +226,29 @@ class BertBlock(FastBlock):
         return post_norm.backward(dx_nh, kept, around, self._block, wants_input)
 
 
+def llama_parts(
+    module: nn.Module, config: Any, dtype: torch.dtype, fixed: bool, native: bool = False
+) -> tuple[list[Joined], list[pre_norm.RmsNorm]]:
+    """Linear maps and norms of a block whose norms come before each part; `config` is that of `transformers`."""
+    names = (
+        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        ("self_attn.o_proj",),
+        ("mlp.gate_proj", "mlp.up_proj"),
+        ("mlp.down_proj",),
+    )
+    linears = [Joined([module.get_submodule(name) for name in group], dtype, fixed, native) for group in names]
+    scales = [cast(Tensor, module.get_parameter(f"{name}.weight")) for name in _LLAMA_NORMS]
+    return linears, [pre_norm.RmsNorm(one, config.rms_norm_eps, not fixed and one.requires_grad) for one in scales]
+
+
 class LlamaBlock(FastBlock):
     """A block whose norms come before each part; `config` is that of `transformers`."""
 
     def __init__(self, module: nn.Module, config: Any, dtype: torch.dtype, fixed: bool) -> None:
-        names = (
-            ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-            ("self_attn.o_proj",),
-            ("mlp.gate_proj", "mlp.up_proj"),
-            ("mlp.down_proj",),
-        )
-        linears = [Joined([module.get_submodule(name) for name in group], dtype, fixed) for group in names]
-        scales = [cast(Tensor, module.get_parameter(f"{name}.weight")) for name in _LLAMA_NORMS]
-        super().__init__(linears, [(one,) for one in scales], fixed)
-        joined, out, gate_up, down = (one.linear for one in linears)
-        first, second = (pre_norm.RmsNorm(one, config.rms_norm_eps, not fixed and one.requires_grad) for one in scales)
+        linears, norms = llama_parts(module, config, dtype, fixed)
+        super().__init__(linears, [(one.scale_h,) for one in norms], fixed)
+        joined, out, gate_up, down = (one.linear() for one in linears)
+        first, second = norms
         heads, key_heads = config.num_attention_heads, config.num_key_value_heads
         self._block = pre_norm.Block(joined, out, first, gate_up, down, second, heads, key_heads, dtype)
 

@@ -10,7 +10,7 @@ h hidden.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -19,13 +19,18 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from paretune.kernels.rows import Around, Rows, rows_of
+from paretune.kernels.native.batches import Batch
+from paretune.kernels.native.blocks import Room
+from paretune.kernels.native.library import library
+from paretune.kernels.native.maps import Layouts
+from paretune.kernels.rows import Around, Rows, round_count, rows_of
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision
 from paretune.models.sources import DECODERS
 from paretune.models.surgery import layers, plain_encoder
 from paretune.models.weights import KINDS
 from paretune.train.fast_blocks import BertBlock, FastBlock, LlamaBlock, Unsupported, refresh
+from paretune.train.native_blocks import Shape, native_bert_block, native_llama_block, refused
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # torch has no public word for them
 UNSEEN = -1e30  # within bf16's range
@@ -66,8 +71,11 @@ class _Pass(torch.autograd.Function):
     ) -> Tensor:
         ctx.block, ctx.around = block, around
         ctx.random = torch.get_rng_state() if block.recomputed and block.drops else None
+        if block.recomputed:
+            ctx.save_for_backward(x_nh)
+            return block.output(x_nh, around)
         z_nh, kept = block.forward(x_nh, around)
-        ctx.save_for_backward(*((x_nh,) if block.recomputed else kept))
+        ctx.save_for_backward(*kept)
         return z_nh
 
     @staticmethod
@@ -96,6 +104,19 @@ def _drops(module: nn.Module) -> bool:
     )
 
 
+def _heads(config: Any) -> int:
+    return int(getattr(config, "num_attention_heads", 0) or config.n_heads)
+
+
+def _shape(config: Any) -> Shape:
+    """Sizes of a block."""
+    hidden, heads = int(config.hidden_size), _heads(config)
+    inner = int(getattr(config, "intermediate_size", 0) or config.hidden_dim)
+    head = int(getattr(config, "head_dim", 0) or hidden // heads)
+    keys = int(getattr(config, "num_key_value_heads", 0) or heads)
+    return Shape(hidden, inner, heads, keys, head)
+
+
 class FastEncoder:
     """An encoder's pass, for the encoder as it is now: after a merge, or where other parts freeze, make it anew.
 
@@ -111,6 +132,8 @@ class FastEncoder:
         self._dtype = dtype
         config = self._plain.config
         decoder = config.model_type in DECODERS
+        self._layouts: Layouts | None = None
+        self.slower = ""
         if not decoder and (config.model_type not in KINDS or getattr(config, "is_decoder", False)):
             raise Unsupported(f"models of type {config.model_type}")
         wanted = "silu" if decoder else "gelu"
@@ -121,15 +144,43 @@ class FastEncoder:
         if any(vars(one)[hooks] for one in encoder.modules() for hooks in HOOKS):
             raise Unsupported("something that is hooked into a module's call")
         self._decoder = decoder
-        self._blocks: list[FastBlock]
-        if decoder:
-            self._blocks = [LlamaBlock(one, config, dtype, fixed) for one in layers(self._plain)]
-        else:
-            heads = int(getattr(config, "num_attention_heads", 0) or config.n_heads)
-            self._blocks = [BertBlock(one, config.model_type, heads, dtype, fixed) for one in layers(self._plain)]
+        self._blocks = self._in_cpp(config, fixed) or self._by_torch(config, fixed)
         for block in self._blocks:
             block.recomputed = recomputed
         self._copies = [one for block in self._blocks for one in block.copies]
+
+    def _by_torch(self, config: Any, fixed: bool) -> list[FastBlock]:
+        if self._decoder:
+            return [LlamaBlock(one, config, self._dtype, fixed) for one in layers(self._plain)]
+        return [BertBlock(one, config.model_type, _heads(config), self._dtype, fixed) for one in layers(self._plain)]
+
+    def _in_cpp(self, config: Any, fixed: bool) -> list[FastBlock]:
+        """Blocks of the kernels in C++; none where `slower` says why."""
+        if self._dtype != torch.bfloat16:
+            return []
+        self.slower = refused(_shape(config))
+        calls = library().calls
+        if self.slower or calls is None:
+            return []
+        room = Room()
+        blocks = [
+            native_llama_block(calls, one, config, fixed, room)
+            if self._decoder
+            else native_bert_block(calls, one, config.model_type, _heads(config), fixed, room)
+            for one in layers(self._plain)
+        ]
+        weights = [one for block in blocks for one in block.weights]
+        self._layouts = Layouts(calls, weights, [one for block in blocks for one in block.updated])
+        return [*blocks]
+
+    def positions(self, lengths: Sequence[int]) -> int:
+        """For how many rows something is computed, of texts of so many tokens."""
+        return sum(lengths) if self.in_cpp else round_count(sum(lengths))
+
+    @property
+    def in_cpp(self) -> bool:
+        """Whether blocks go through the kernels in C++."""
+        return self._layouts is not None
 
     def __call__(self, input_ids_bt: Tensor, mask_bt: Tensor) -> Tensor:
         """As `hidden`."""
@@ -146,6 +197,8 @@ class FastEncoder:
     def rest(self, x_bth: Tensor, mask_bt: Tensor, first: int) -> Tensor:
         """Last hidden states from what block `first` gets."""
         refresh(self._copies)
+        if self._layouts is not None:
+            self._layouts.refresh()
         x_bth = self._through(x_bth, mask_bt, self._blocks[first:])
         if not self._decoder:
             return x_bth
@@ -158,13 +211,21 @@ class FastEncoder:
                 return cast(Tensor, self._modules.embed_tokens(input_ids_bt))
             return cast(Tensor, self._modules.embeddings(input_ids=input_ids_bt))
 
+    def _batch(self, mask_bt: Tensor) -> Batch:
+        return Batch(mask_bt.sum(1).tolist(), torch.get_num_threads())
+
     def _around(self, rows: Rows, mask_bt: Tensor) -> Around:
         if self._decoder:
             places_1w = torch.arange(rows.width).unsqueeze(0)
             cos_1wd, sin_1wd = self._modules.rotary_emb(torch.zeros(()), places_1w)
             half = cos_1wd.shape[-1] // 2
+            cos_wd, sin_wd = (one[0, :, :half].contiguous() for one in (cos_1wd, sin_1wd))
+            if self.in_cpp:
+                return Around(rows, batch=self._batch(mask_bt), cos_wd=cos_wd, sin_wd=sin_wd)
             unseen_11ww = torch.full((1, 1, rows.width, rows.width), UNSEEN, dtype=self._dtype).triu(1)
-            return Around(rows, unseen_11ww, cos_1wd[0, :, :half], sin_1wd[0, :, :half])
+            return Around(rows, unseen_11ww, cos_wd=cos_wd, sin_wd=sin_wd)
+        if self.in_cpp:
+            return Around(rows, batch=self._batch(mask_bt))
         if bool(mask_bt.all()) and rows.width == rows.length:
             return Around(rows)
         unseen_bw = torch.full((rows.texts, rows.width), UNSEEN, dtype=self._dtype)
@@ -173,7 +234,7 @@ class FastEncoder:
 
     def _through(self, x_bth: Tensor, mask_bt: Tensor, blocks: list[FastBlock]) -> Tensor:
         with torch.autocast("cpu", enabled=False):
-            rows = rows_of(mask_bt)
+            rows = rows_of(mask_bt, spare=not self.in_cpp)
             around = self._around(rows, mask_bt)
             x_nh = cast(Tensor, _Packed.apply(x_bth, rows))
             for block in blocks:
@@ -183,10 +244,18 @@ class FastEncoder:
 
 @dataclass(frozen=True)
 class Way:
-    """How a model goes inside `fast_path`: our own pass, or the plain one and why."""
+    """How a model goes inside `fast_path`: our own pass, or the plain one and why. `slower`: why not in C++."""
 
     fast: FastEncoder | None
     reason: str = ""
+    slower: str = ""
+
+    @property
+    def note(self) -> str:
+        """For a run's record: what was slower than it might be, and why; empty where nothing was."""
+        if self.fast is None:
+            return f"plain pass, slower than our own, which does not know {self.reason}"
+        return f"without the kernels in C++, which are faster: {self.slower}" if self.slower else ""
 
 
 @contextmanager
@@ -203,7 +272,8 @@ def fast_path(
     way = Way(None)
     try:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        way = Way(FastEncoder(model.encoder, dtype, fixed, recomputed))
+        fast = FastEncoder(model.encoder, dtype, fixed, recomputed)
+        way = Way(fast, slower=fast.slower)
     except Unsupported as error:
         way = Way(None, str(error))
     model.path = way.fast

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from paretune.core.events import Event, Listener, PhaseEnded, PhaseStarted
 from paretune.data.encoding import Encoded
-from paretune.kernels.rows import round_count
+from paretune.kernels.native.library import kernels_in_use
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision, autocast
 from paretune.models.surgery import layers, plain_encoder, trainable
@@ -103,8 +103,10 @@ class Inputs(Protocol):
 class _Texts:
     """From the tokens."""
 
-    def __init__(self, model: EncoderClassifier, encoded: Encoded, precision: Precision) -> None:
-        self._model, self._encoded = model, encoded
+    def __init__(
+        self, model: EncoderClassifier, fast: FastEncoder | None, encoded: Encoded, precision: Precision
+    ) -> None:
+        self._model, self._fast, self._encoded = model, fast, encoded
         self._precision: Precision = precision
 
     def features(self, rows: Sequence[int]) -> Tensor:
@@ -113,7 +115,7 @@ class _Texts:
 
     def positions(self, rows: Sequence[int]) -> int:
         lengths = [len(self._encoded.ids[row]) for row in rows]
-        return round_count(sum(lengths)) if self._model.path is not None else len(rows) * max(lengths)
+        return len(rows) * max(lengths) if self._fast is None else self._fast.positions(lengths)
 
 
 class _Features:
@@ -149,7 +151,7 @@ class _States:
         return self._model.pool(self._fast.rest(x_bth, mask_bt, self._first), mask_bt)
 
     def positions(self, rows: Sequence[int]) -> int:
-        return round_count(sum(len(self._encoded.ids[row]) for row in rows))
+        return self._fast.positions([len(self._encoded.ids[row]) for row in rows])
 
 
 def _starts(encoded: Encoded) -> np.ndarray:
@@ -171,7 +173,7 @@ def frozen_blocks(model: EncoderClassifier) -> int:
 def _key(model: EncoderClassifier, encoded: Encoded, precision: Precision, first: int | None) -> str:
     """Of all that the kept numbers depend on: what is computed with, on which texts, by which weights."""
     pooling = model.pooling if first is None else ""
-    settings = (precision, numerics_fingerprint(), first, pooling, encoded.ids, encoded.pad_id)
+    settings = (precision, numerics_fingerprint(), kernels_in_use(), first, pooling, encoded.ids, encoded.pad_id)
     digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
     plain = plain_encoder(model.encoder)
     words = cast(nn.Embedding, plain.get_input_embeddings()).weight
@@ -198,7 +200,7 @@ def inputs_of(
 
     `fast` is the pass that `model.path` stands for. Making what is not kept yet is the phase "prefix".
     """
-    plain = _Texts(model, encoded, precision)
+    plain = _Texts(model, fast, encoded, precision)
     whole = not trainable(model.encoder)
     first = None if whole else frozen_blocks(model)
     if shelf is None or fast is None or first == 0 or not model.pools_states:

@@ -1,0 +1,245 @@
+"""A block by the C++ kernels: tensors in, tensors out.
+
+The arithmetic is that of `kernels/post_norm.py` and `pre_norm.py` with fewer roundings between the parts. Not here:
+which parameters stand behind (`train/native_blocks.py`). Axes: n rows (tokens), h hidden.
+
+    z_nh, kept = forward(x_nh, around, block, keeps=True); dx_nh, found = backward(dz_nh, kept, around, block, True)
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paretune.kernels.linear import Learns, LinearGradients
+from paretune.kernels.native.maps import Map, MapStruct, address, weight_slope
+from paretune.kernels.post_norm import BlockGradients
+from paretune.kernels.rows import Around
+
+POINTER = ctypes.c_void_p
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Scale and shift (where it has one) of a norm, fp32, and which of the two learns."""
+
+    scale_h: Tensor
+    shift_h: Tensor | None
+    epsilon: float
+    scale_learns: bool
+    shift_learns: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a kind of block keeps: numbers a row of seven arrays in bf16 and of two in fp32; `given`: which of the seven
+    went into each map, None: computed again. `sizes` close the kernel's own description of a block."""
+
+    kernel: str
+    narrow: tuple[int, ...]
+    wide: tuple[int, int]
+    given: tuple[int | None, ...]
+    sizes: tuple[int, ...]
+    turns: bool = False
+
+
+def post_norm_layout(hidden: int, inner: int, heads: int) -> Layout:
+    """BERT's kind."""
+    narrow = (hidden, 3 * hidden, hidden, hidden, hidden, inner, hidden)
+    return Layout("post_norm", narrow, (heads, 4), (0, 2, 4, None), (heads, hidden // heads))
+
+
+def pre_norm_layout(hidden: int, inner: int, queries: int, keys: int, width: int) -> Layout:
+    """Llama's kind; `width`: features of a head."""
+    narrow = (hidden, hidden, (queries + 2 * keys) * width, queries * width, hidden, hidden, 2 * inner)
+    return Layout("pre_norm", narrow, (queries, 2), (1, 3, 5, None), (queries, keys, width), turns=True)
+
+
+class _Norm(ctypes.Structure):
+    _fields_ = [
+        ("scale", POINTER), ("shift", POINTER), ("epsilon", ctypes.c_double),
+        ("at_scale", ctypes.c_int64), ("at_shift", ctypes.c_int64),
+    ]  # fmt: skip
+
+
+class _Block(ctypes.Structure):
+    _fields_ = [("maps", MapStruct * 4), ("norms", _Norm * 2), ("sizes", ctypes.c_int64 * 3)]
+
+
+class _Kept(ctypes.Structure):
+    _fields_ = [("narrow", POINTER * 7), ("wide", POINTER * 2), ("low", POINTER * 4), ("seeds", ctypes.c_int64 * 4)]
+
+
+class _Slopes(ctypes.Structure):
+    _fields_ = [("maps", POINTER * 4), ("inner", POINTER)]
+
+
+class _Turn(ctypes.Structure):
+    _fields_ = [("cos", POINTER), ("sin", POINTER)]
+
+
+class Room:
+    """Memory for what blocks keep; a way back gives it back for the next batch, as new memory costs its pages."""
+
+    def __init__(self) -> None:
+        self._free: list[tuple[Tensor, Tensor]] = []
+
+    def taken(self, narrow: int, wide: int) -> tuple[Tensor, Tensor]:
+        """So many numbers in bf16 and in fp32, or more."""
+        for place, (first, second) in enumerate(self._free):
+            if first.numel() >= narrow and second.numel() >= wide:
+                return self._free.pop(place)
+        self._free.clear()
+        return torch.empty(narrow, dtype=torch.bfloat16), torch.empty(wide, dtype=torch.float32)
+
+    def given_back(self, kept: tuple[Tensor, ...]) -> None:
+        """After a way back, which is gone only once."""
+        self._free.append((kept[0], kept[1]))
+
+
+class Block:
+    """All of a block; maps and what of each learns in the order of the pass."""
+
+    def __init__(
+        self, calls: ctypes.CDLL, layout: Layout, maps: Sequence[Map], learns: Sequence[Learns],
+        norms: Sequence[Norm], room: Room,
+    ) -> None:  # fmt: skip
+        self.calls, self.layout, self.maps, self.learns, self._norms = calls, layout, maps, learns, norms
+        self.room = room
+        self._places: dict[tuple[int, str], tuple[int, int, int]] = {}
+        self.size = 0
+        for place, (one, learn) in enumerate(zip(maps, learns, strict=True)):
+            if learn.update and one.rank:
+                one.struct.at_a = self._take(place, "a", one.rank, one.struct.inputs)
+                one.struct.at_b = self._take(place, "b", one.rank, one.struct.outputs)
+            if learn.bias:
+                one.struct.at_bias = self._take(place, "bias", 1, one.struct.outputs)
+        of_norms: list[_Norm] = []
+        for place, norm in enumerate(norms):
+            at_scale = self._take(place, "scale", 1, len(norm.scale_h)) if norm.scale_learns else -1
+            at_shift = self._take(place, "shift", 1, len(norm.scale_h)) if norm.shift_learns else -1
+            of_norms.append(_Norm(address(norm.scale_h), address(norm.shift_h), norm.epsilon, at_scale, at_shift))
+        self.struct = _Block(
+            (MapStruct * 4)(*(one.struct for one in maps)), (_Norm * 2)(*of_norms), (ctypes.c_int64 * 3)(*layout.sizes)
+        )
+        self.narrow_width = sum(layout.narrow) + sum(one.stride for one in maps)
+
+    def _take(self, place: int, name: str, rows: int, columns: int) -> int:
+        at = self.size
+        self._places[place, name] = (at, rows, columns)
+        self.size += rows * columns
+        return at
+
+    def found(self, sums: Tensor, place: int, name: str) -> Tensor | None:
+        """A part of the sums, (rows, columns)."""
+        if (place, name) not in self._places:
+            return None
+        at, rows, columns = self._places[place, name]
+        return sums[at : at + rows * columns].view(rows, columns)
+
+    def drawn(self) -> Tensor:
+        """Seeds of what each map's update drops, from torch's global generator."""
+        drops = any(one.rank and one.struct.dropped > 0 for one in self.maps)
+        return torch.randint(2**62, (4,)) if drops else torch.zeros(4, dtype=torch.int64)
+
+    def pointers(self, kept: tuple[Tensor, ...], rows: int) -> _Kept:
+        """Where each array begins."""
+        place, at = kept[0].data_ptr(), list[int]()
+        for width in (*self.layout.narrow, *(one.stride for one in self.maps)):
+            at.append(place)
+            place += 2 * rows * width
+        low = [where if one.rank else None for where, one in zip(at[7:], self.maps, strict=True)]
+        first = kept[1].data_ptr()
+        return _Kept(
+            (POINTER * 7)(*at[:7]),
+            (POINTER * 2)(first, first + 4 * rows * self.layout.wide[0]),
+            (POINTER * 4)(*low),
+            (ctypes.c_int64 * 4)(*kept[2].tolist()),
+        )
+
+    def given(self, kept: tuple[Tensor, ...], rows: int, which: int) -> Tensor:
+        """One of the seven arrays."""
+        start = rows * sum(self.layout.narrow[:which])
+        width = self.layout.narrow[which]
+        return kept[0][start : start + rows * width].view(rows, width)
+
+
+def _before(around: Around, block: Block) -> tuple[list[Any], tuple[Any, ...]]:
+    """The first arguments of either call, and what they point to."""
+    assert around.batch is not None
+    arguments: list[Any] = [ctypes.byref(block.struct), ctypes.byref(around.batch.struct)]
+    if not block.layout.turns:
+        return arguments, ()
+    turn = _Turn(address(around.cos_wd), address(around.sin_wd))
+    return [*arguments, ctypes.byref(turn)], (turn,)
+
+
+def forward(x_nh: Tensor, around: Around, block: Block, keeps: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The block's output (n, h) in fp32, and what the way back wants to have kept, where that is asked for."""
+    x_nh = x_nh.contiguous()
+    z_nh, rows = torch.empty_like(x_nh), len(x_nh)
+    kept: tuple[Tensor, ...] = ()
+    if keeps:
+        kept = *block.room.taken(rows * block.narrow_width, rows * sum(block.layout.wide)), block.drawn()
+    pointers = block.pointers(kept, rows) if keeps else _Kept(seeds=(ctypes.c_int64 * 4)(*block.drawn().tolist()))
+    arguments, _ = _before(around, block)
+    call = getattr(block.calls, f"{block.layout.kernel}_forward")
+    call(*arguments, POINTER(x_nh.data_ptr()), POINTER(z_nh.data_ptr()), ctypes.byref(pointers))
+    return z_nh, kept
+
+
+def backward(
+    dz_nh: Tensor, kept: tuple[Tensor, ...], around: Around, block: Block, wants_input: bool
+) -> tuple[Tensor | None, BlockGradients]:
+    """Gradients of the input, where it is wanted, and of the parts."""
+    dz_nh, rows = dz_nh.contiguous(), len(dz_nh)
+    dx_nh = torch.empty_like(dz_nh) if wants_input else None
+    slopes = _slopes(block, rows)
+    assert around.batch is not None
+    sums, total = torch.empty(around.batch.shares, block.size), torch.empty(block.size)
+    pointers = _Slopes((POINTER * 4)(*(address(one) for one in slopes[:4])), address(slopes[4]))
+    arguments, _ = _before(around, block)
+    getattr(block.calls, f"{block.layout.kernel}_backward")(
+        *arguments, POINTER(dz_nh.data_ptr()), POINTER(address(dx_nh)), ctypes.byref(block.pointers(kept, rows)),
+        ctypes.byref(pointers), POINTER(sums.data_ptr()), ctypes.c_int64(block.size), POINTER(total.data_ptr()),
+    )  # fmt: skip
+    weights = [_weight(block, kept, rows, slopes, place) for place in range(4)]
+    block.room.given_back(kept)
+    linears = tuple(_linear(block, total, place, weights[place]) for place in range(4))
+    norms = tuple(_norm(block, total, place) for place in range(2))
+    return dx_nh, BlockGradients(linears, norms)
+
+
+def _slopes(block: Block, rows: int) -> list[Tensor | None]:
+    """Room for the gradients of what each map gave whose weight learns, and for what the last map got."""
+    widths = [one.struct.outputs if learn.weight else 0 for one, learn in zip(block.maps, block.learns, strict=True)]
+    widths.append(block.maps[3].struct.inputs if block.learns[3].weight else 0)
+    return [torch.empty(rows, width, dtype=torch.bfloat16) if width else None for width in widths]
+
+
+def _weight(
+    block: Block, kept: tuple[Tensor, ...], rows: int, slopes: list[Tensor | None], place: int
+) -> Tensor | None:
+    """Gradient of a weight that learns, from what its map got and what its output's gradient is."""
+    slope, which = slopes[place], block.layout.given[place]
+    if slope is None:
+        return None
+    given = slopes[4] if which is None else block.given(kept, rows, which)
+    assert given is not None
+    return weight_slope(block.calls, slope, given)
+
+
+def _linear(block: Block, sums: Tensor, place: int, weight_oi: Tensor | None) -> LinearGradients:
+    bias, a_ri, b_ro = (block.found(sums, place, name) for name in ("bias", "a", "b"))
+    return LinearGradients(weight_oi, None if bias is None else bias[0], a_ri, None if b_ro is None else b_ro.T)
+
+
+def _norm(block: Block, sums: Tensor, place: int) -> tuple[Tensor | None, ...]:
+    scale, shift = (block.found(sums, place, name) for name in ("scale", "shift"))
+    found = None if scale is None else scale[0]
+    return (found,) if block.layout.turns else (found, None if shift is None else shift[0])

@@ -1,0 +1,209 @@
+// One block of BERT's kind (layer norm after each residual): forward and backward, each text on its own, so that one
+// thread takes a few texts through the whole block while they are in its cache. The arithmetic is that of
+// kernels/post_norm.py: products and attention in bf16, sums, residuals, norms and the softmax in fp32.
+// Source: Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762). h: hidden, f: inner features, n: rows.
+
+#include "shares.h"
+
+namespace {
+
+struct Block {
+  Map joined, out, up, down;
+  Norm first, second;
+  std::int64_t heads, width;
+};
+
+// What the way back wants: (n, ·) each; statistics are mean and 1 ÷ deviation of both norms. Null where there is none.
+struct Kept {
+  bf16 *xs, *qkv, *mixed, *r1, *ys, *u, *r2;
+  float *lse, *statistics;
+  bf16* low[4];
+  std::int64_t seeds[4];  // of what each map's update drops
+};
+
+// Gradients of what each map gave and the inner activation, for the gradients of weights that learn; else null.
+struct Slopes {
+  bf16 *joined, *out, *up, *down, *inner;
+};
+
+// A row of a sum (residual + what was computed) and its norm.
+struct Normed {
+  float mean, inverse;
+};
+
+inline Normed norm_row(const float* residual, const float* added, int h, const Norm& norm, bf16* sum16, float* y, bf16* y16) {
+  __m512 total = _mm512_setzero_ps();
+  for (int c = 0; c < h; c += 16) {
+    __m512 v = _mm512_add_ps(load(residual + c), load(added + c));
+    store(y + c, v);
+    if (sum16) store(sum16 + c, v);
+    total = _mm512_add_ps(total, v);
+  }
+  float mean = _mm512_reduce_add_ps(total) / h;
+  __m512 squares = _mm512_setzero_ps(), middle = _mm512_set1_ps(mean);
+  for (int c = 0; c < h; c += 16) {
+    __m512 v = _mm512_sub_ps(load(y + c), middle);
+    squares = _mm512_fmadd_ps(v, v, squares);
+  }
+  float inverse = 1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / h + static_cast<float>(norm.epsilon));
+  __m512 times = _mm512_set1_ps(inverse);
+  for (int c = 0; c < h; c += 16) {
+    __m512 v = _mm512_mul_ps(_mm512_sub_ps(load(y + c), middle), times);
+    v = _mm512_fmadd_ps(v, load(norm.scale + c), load(norm.shift + c));
+    store(y + c, v);
+    if (y16) store(y16 + c, v);
+  }
+  return {mean, inverse};
+}
+
+// d becomes the gradient of the norm's input; its parts' gradients are added to `sums`.
+inline void norm_row_back(float* d, const bf16* sum16, Normed at, int h, const Norm& norm, bf16* d16, float* sums) {
+  __m512 middle = _mm512_set1_ps(at.mean), times = _mm512_set1_ps(at.inverse);
+  __m512 all = _mm512_setzero_ps(), along = _mm512_setzero_ps();
+  for (int c = 0; c < h; c += 16) {
+    __m512 x = _mm512_mul_ps(_mm512_sub_ps(load(sum16 + c), middle), times), given = load(d + c);
+    if (norm.at_scale >= 0) store(sums + norm.at_scale + c, _mm512_fmadd_ps(given, x, load(sums + norm.at_scale + c)));
+    if (norm.at_shift >= 0) store(sums + norm.at_shift + c, _mm512_add_ps(given, load(sums + norm.at_shift + c)));
+    __m512 g = _mm512_mul_ps(given, load(norm.scale + c));
+    all = _mm512_add_ps(all, g);
+    along = _mm512_fmadd_ps(g, x, along);
+  }
+  __m512 m1 = _mm512_set1_ps(_mm512_reduce_add_ps(all) / h), m2 = _mm512_set1_ps(_mm512_reduce_add_ps(along) / h);
+  for (int c = 0; c < h; c += 16) {
+    __m512 x = _mm512_mul_ps(_mm512_sub_ps(load(sum16 + c), middle), times);
+    __m512 g = _mm512_mul_ps(load(d + c), load(norm.scale + c));
+    g = _mm512_mul_ps(_mm512_sub_ps(_mm512_fnmadd_ps(x, m2, g), m1), times);
+    store(d + c, g);
+    store(d16 + c, g);
+  }
+}
+
+void forward_group(const Block& block, const Batch& batch, const Group& group, const float* x, float* z, const Kept& kept) {
+  Room& at = own_room();
+  const Drop drops[4] = {drop_of(block.joined, kept.seeds[0]), drop_of(block.out, kept.seeds[1]), drop_of(block.up, kept.seeds[2]), drop_of(block.down, kept.seeds[3])};
+  const std::int64_t r0 = group.first;
+  const int n = static_cast<int>(group.last - r0), h = static_cast<int>(block.joined.in), f = static_cast<int>(block.up.out);
+  const Heads heads{static_cast<int>(block.heads), static_cast<int>(block.heads), static_cast<int>(block.width), false};
+  x += r0 * h, z += r0 * h;
+  bf16* xs = place(kept.xs, r0, h, at.xs, n);
+  for (std::int64_t i = 0; i < static_cast<std::int64_t>(n) * h; i += 16) store(xs + i, load(x + i));
+  auto low = [&](int which, const Map& map) { return place(kept.low[which], r0, map.stride, at.low, n); };
+
+  bf16* qkv = place(kept.qkv, r0, 3 * h, at.qkv, n);
+  forth(block.joined, drops[0], r0, n, xs, low(0, block.joined), at, [&](int r, int c0, __m512* sums) {
+    for (int j = 0; j < 4; ++j) store(qkv + static_cast<std::int64_t>(r) * 3 * h + c0 + 16 * j, sums[j]);
+  });
+  bf16* mixed = place(kept.mixed, r0, h, at.mixed, n);
+  for (std::int64_t t = group.text; t < group.end; ++t) {
+    std::int64_t from = batch.starts[t] - r0;
+    int tokens = static_cast<int>(batch.starts[t + 1] - batch.starts[t]);
+    attend(tokens, heads, qkv + from * 3 * h, mixed + from * h, kept.lse ? kept.lse + (r0 + from) * heads.queries : nullptr, at.attention);
+  }
+  float* added = room(at.out, static_cast<std::size_t>(n) * h);
+  auto set = [&](int r, int c0, __m512* sums) {
+    for (int j = 0; j < 4; ++j) store(added + static_cast<std::int64_t>(r) * h + c0 + 16 * j, sums[j]);
+  };
+  forth(block.out, drops[1], r0, n, mixed, low(1, block.out), at, set);
+  float* y = room(at.stream, static_cast<std::size_t>(n) * h);
+  bf16* ys = place(kept.ys, r0, h, at.ys, n);
+  float* statistics = kept.statistics ? kept.statistics + r0 * 4 : nullptr;
+  for (int r = 0; r < n; ++r) {
+    Normed one = norm_row(x + r * h, added + r * h, h, block.first, kept.r1 ? kept.r1 + (r0 + r) * h : nullptr, y + r * h, ys + r * h);
+    if (statistics) statistics[4 * r] = one.mean, statistics[4 * r + 1] = one.inverse;
+  }
+  bf16* inner = room(at.inner, static_cast<std::size_t>(n) * f);
+  forth(block.up, drops[2], r0, n, ys, low(2, block.up), at, [&](int r, int c0, __m512* sums) {
+    for (int j = 0; j < 4; ++j) {
+      std::int64_t where = static_cast<std::int64_t>(r) * f + c0 + 16 * j;
+      __m512 u = rounded(sums[j]);
+      if (kept.u) store(kept.u + r0 * f + where, u);
+      store(inner + where, _mm512_mul_ps(u, phi(u)));
+    }
+  });
+  forth(block.down, drops[3], r0, n, inner, low(3, block.down), at, set);
+  for (int r = 0; r < n; ++r) {
+    Normed one = norm_row(y + r * h, added + r * h, h, block.second, kept.r2 ? kept.r2 + (r0 + r) * h : nullptr, z + r * h, nullptr);
+    if (statistics) statistics[4 * r + 2] = one.mean, statistics[4 * r + 3] = one.inverse;
+  }
+}
+
+void backward_group(const Block& block, const Batch& batch, const Group& group, const float* dz, float* dx, const Kept& kept,
+                    const Slopes& slopes, float* sums_of) {
+  Room& at = own_room();
+  const Drop drops[4] = {drop_of(block.joined, kept.seeds[0]), drop_of(block.out, kept.seeds[1]), drop_of(block.up, kept.seeds[2]), drop_of(block.down, kept.seeds[3])};
+  const std::int64_t r0 = group.first;
+  const int n = static_cast<int>(group.last - r0), h = static_cast<int>(block.joined.in), f = static_cast<int>(block.up.out);
+  const Heads heads{static_cast<int>(block.heads), static_cast<int>(block.heads), static_cast<int>(block.width), false};
+  const float* statistics = kept.statistics + r0 * 4;
+  auto low = [&](int which, const Map& map) { return kept.low[which] ? kept.low[which] + r0 * map.stride : nullptr; };
+  float* d = dx ? dx + r0 * h : room(at.back, static_cast<std::size_t>(n) * h);
+  std::memcpy(d, dz + r0 * h, sizeof(float) * n * h);
+  auto add = [&](int r, int c0, __m512* sums) {
+    for (int j = 0; j < 4; ++j) {
+      float* one = d + static_cast<std::int64_t>(r) * h + c0 + 16 * j;
+      store(one, _mm512_add_ps(load(one), sums[j]));
+    }
+  };
+
+  bf16* d16 = place(slopes.down, r0, h, at.xs, n);
+  for (int r = 0; r < n; ++r)
+    norm_row_back(d + r * h, kept.r2 + (r0 + r) * h, {statistics[4 * r + 2], statistics[4 * r + 3]}, h, block.second, d16 + r * h, sums_of);
+  const bf16* u = kept.u + r0 * f;
+  bf16* du = place(slopes.up, r0, f, at.wide_slope, n);
+  bool wants_inner = block.down.at_a >= 0 || slopes.inner;
+  bf16* inner = wants_inner ? place(slopes.inner, r0, f, at.inner, n) : nullptr;
+  const bf16* dlow = low_back(block.down, drops[3], n, d16, at);
+  back(block.down, drops[3], r0, n, d16, dlow, [&](int r, int c0, __m512* sums) {
+    for (int j = 0; j < 4; ++j) {
+      std::int64_t where = static_cast<std::int64_t>(r) * f + c0 + 16 * j;
+      Gelu one = gelu(load(u + where));
+      store(du + where, _mm512_mul_ps(sums[j], one.slope));
+      if (inner) store(inner + where, one.value);
+    }
+  });
+  gradients(block.down, drops[3], r0, n, inner, low(3, block.down), d16, dlow, sums_of, at);
+
+  const bf16* ys = kept.ys + r0 * h;
+  dlow = low_back(block.up, drops[2], n, du, at);
+  back(block.up, drops[2], r0, n, du, dlow, add);
+  gradients(block.up, drops[2], r0, n, ys, low(2, block.up), du, dlow, sums_of, at);
+
+  d16 = place(slopes.out, r0, h, at.xs, n);
+  for (int r = 0; r < n; ++r)
+    norm_row_back(d + r * h, kept.r1 + (r0 + r) * h, {statistics[4 * r], statistics[4 * r + 1]}, h, block.first, d16 + r * h, sums_of);
+  const bf16* mixed = kept.mixed + r0 * h;
+  bf16* dmixed = room(at.mixed, static_cast<std::size_t>(n) * h);
+  dlow = low_back(block.out, drops[1], n, d16, at);
+  back(block.out, drops[1], r0, n, d16, dlow, [&](int r, int c0, __m512* sums) {
+    for (int j = 0; j < 4; ++j) store(dmixed + static_cast<std::int64_t>(r) * h + c0 + 16 * j, sums[j]);
+  });
+  gradients(block.out, drops[1], r0, n, mixed, low(1, block.out), d16, dlow, sums_of, at);
+
+  const bf16* qkv = kept.qkv + r0 * 3 * h;
+  bf16* dqkv = place(slopes.joined, r0, 3 * h, at.qkv, n);
+  for (std::int64_t t = group.text; t < group.end; ++t) {
+    std::int64_t from = batch.starts[t] - r0;
+    int tokens = static_cast<int>(batch.starts[t + 1] - batch.starts[t]);
+    attend_back(tokens, heads, qkv + from * 3 * h, mixed + from * h, kept.lse + (r0 + from) * heads.queries, dmixed + from * h, dqkv + from * 3 * h, at.attention);
+  }
+  dlow = low_back(block.joined, drops[0], n, dqkv, at);
+  if (dx) back(block.joined, drops[0], r0, n, dqkv, dlow, add);
+  gradients(block.joined, drops[0], r0, n, kept.xs + r0 * h, low(0, block.joined), dqkv, dlow, sums_of, at);
+}
+
+}  // namespace
+
+extern "C" {
+
+void post_norm_forward(const Block* block, const Batch* batch, const float* x, float* z, const Kept* kept) {
+  each_group(*batch, [&](const Group& group) { forward_group(*block, *batch, group, x, z, *kept); });
+}
+
+// `sums`: room for shares × size numbers, `total`: size; dx null where it is not wanted.
+void post_norm_backward(const Block* block, const Batch* batch, const float* dz, float* dx, const Kept* kept, const Slopes* slopes,
+                        float* sums, std::int64_t size, float* total) {
+  each_group_summed(*batch, sums, size, total, [&](const Group& group, float* own) {
+    backward_group(*block, *batch, group, dz, dx, *kept, *slopes, own);
+  });
+}
+}

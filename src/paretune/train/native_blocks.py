@@ -1,0 +1,99 @@
+"""Blocks that go through the kernels in C++, and for which models there are such.
+
+Not here: blocks by torch's operators (`fast_blocks.py`), the kernels (`kernels/native/`).
+
+    block = native_bert_block(library().calls, module, "bert", heads=12, fixed=False, room=Room())
+"""
+
+from __future__ import annotations
+
+from ctypes import CDLL
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from paretune.kernels import post_norm
+from paretune.kernels.native import blocks as native
+from paretune.kernels.native.library import library
+from paretune.kernels.native.maps import Layouts, Map, Weight, fits
+from paretune.kernels.rows import Around
+from paretune.train.fast_blocks import FastBlock, Joined, bert_parts, llama_parts
+
+HEAD_STEP = 32  # the features of a head are computed sixteen at a time, in two halves
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a block: hidden, inner of the feed-forward part, heads of queries and of keys, features of a head."""
+
+    hidden: int
+    inner: int
+    queries: int
+    keys: int
+    head: int
+
+
+def refused(shape: Shape) -> str:
+    """Why the kernels do not take blocks of these sizes, or cannot be had here; empty where they can."""
+    widths = (shape.hidden, shape.inner, shape.queries * shape.head, shape.keys * shape.head)
+    if shape.head % HEAD_STEP or shape.queries % shape.keys or not all(fits(one) for one in widths):
+        return f"they do not know blocks of {shape.hidden} features with {shape.queries} heads"
+    return library().reason
+
+
+class NativeBlock(FastBlock):
+    """`weights` and `updated` are what learns, for `Layouts` to bring in."""
+
+    def __init__(
+        self,
+        calls: CDLL,
+        layout: native.Layout,
+        linears: list[Joined],
+        norms: list[native.Norm],
+        fixed: bool,
+        room: native.Room,
+    ) -> None:
+        parts = [tuple(one for one in (norm.scale_h, norm.shift_h) if one is not None) for norm in norms]
+        super().__init__(linears, parts, fixed)
+        self._fixed = fixed
+        found = [one.map(back=not fixed) for one in linears]
+        maps = [one for one, _ in found]
+        Layouts(calls, [weight for _, weights in found for weight in weights], maps).refresh()
+        learnt = zip(linears, found, strict=True)
+        self.weights: list[Weight] = [weight for one, (_, weights) in learnt if one.learns.weight for weight in weights]
+        self.updated: list[Map] = [one for one, joined in zip(maps, linears, strict=True) if joined.learns.update]
+        self._block = native.Block(calls, layout, maps, [one.learns for one in linears], norms, room)
+
+    def forward(self, x_nh: Tensor, around: Around) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        return native.forward(x_nh, around, self._block, keeps=not self._fixed)
+
+    def output(self, x_nh: Tensor, around: Around) -> Tensor:
+        return native.forward(x_nh, around, self._block, keeps=False)[0]
+
+    def backward(
+        self, dx_nh: Tensor, kept: tuple[Tensor, ...], around: Around, wants_input: bool
+    ) -> tuple[Tensor | None, post_norm.BlockGradients]:
+        return native.backward(dx_nh, kept, around, self._block, wants_input)
+
+
+def native_bert_block(
+    calls: CDLL, module: nn.Module, kind_name: str, heads: int, fixed: bool, room: native.Room
+) -> NativeBlock:
+    """A block whose norms come after each part."""
+    linears, norms = bert_parts(module, kind_name, torch.bfloat16, fixed, native=True)
+    of_norms = [native.Norm(one.scale_h, one.shift_h, one.epsilon, one.scale_learns, one.shift_learns) for one in norms]
+    layout = native.post_norm_layout(linears[0].inputs, linears[2].outputs, heads)
+    return NativeBlock(calls, layout, linears, of_norms, fixed, room)
+
+
+def native_llama_block(calls: CDLL, module: nn.Module, config: Any, fixed: bool, room: native.Room) -> NativeBlock:
+    """A block whose norms come before each part; `config` is that of `transformers`."""
+    linears, norms = llama_parts(module, config, torch.bfloat16, fixed, native=True)
+    of_norms = [native.Norm(one.scale_h, None, one.epsilon, one.scale_learns) for one in norms]
+    queries, keys = cast(int, config.num_attention_heads), cast(int, config.num_key_value_heads)
+    layout = native.pre_norm_layout(
+        linears[0].inputs, linears[3].inputs, queries, keys, linears[0].outputs // (queries + 2 * keys)
+    )
+    return NativeBlock(calls, layout, linears, of_norms, fixed, room)
