@@ -24,6 +24,7 @@ check: lint
 lint: $(VENV)/ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run --Werror src/paretune/kernels/native/*.h src/paretune/kernels/native/*.cpp
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check

@@ -1,6 +1,6 @@
 // Softmax attention of one text, head by head, straight on the rows that the joined map of queries, keys and values
-// gave. The shares are not kept: the way back computes them again from each row's logarithm of its sum (Dao et al. 2022,
-// https://arxiv.org/abs/2205.14135).
+// gave. The shares are not kept: the way back computes them again from each row's logarithm of its sum (Dao et al.
+// 2022, https://arxiv.org/abs/2205.14135).
 #pragma once
 
 #include <cmath>
@@ -44,8 +44,8 @@ inline __attribute__((always_inline)) void multiply_wide(const bf16* a, std::int
 
 // M rows of products with columns [first, last) of `wide` (multiples of 16): finish(row, first of 16 columns, sums).
 template <int M, class Finish>
-inline __attribute__((always_inline)) void wide_rows(const bf16* a, std::int64_t stride, const std::int32_t* b, int first, int last,
-                                                     int wide, int pairs, Finish&& finish) {
+inline __attribute__((always_inline)) void wide_rows(const bf16* a, std::int64_t stride, const std::int32_t* b,
+                                                     int first, int last, int wide, int pairs, Finish&& finish) {
   auto some = [&](auto v, int c0) {
     constexpr int V = decltype(v)::value;
     Sums<M, V> sums;
@@ -120,7 +120,8 @@ inline void attend(int tokens, const Heads& heads, const bf16* qkv, bf16* mixed,
             float top = _mm512_reduce_max_ps(most);
             __m512 total = _mm512_setzero_ps();
             for (int c = 0; c < used; c += 16) {
-              __m512 e = _mm512_maskz_mov_ps(first_of(own - c), exp2_16(_mm512_sub_ps(load(row + c), _mm512_set1_ps(top))));
+              __m512 e =
+                  _mm512_maskz_mov_ps(first_of(own - c), exp2_16(_mm512_sub_ps(load(row + c), _mm512_set1_ps(top))));
               total = _mm512_add_ps(total, e);
               store(row + c, e);
             }
@@ -131,7 +132,8 @@ inline void attend(int tokens, const Heads& heads, const bf16* qkv, bf16* mixed,
           }
           few_columns<M>(shares, wide, v_pairs, d, (seen + 1) / 2, false, sums, d);
           for (int i = 0; i < M; ++i)
-            for (int c = 0; c < d; c += 16) store(mixed + (r + i) * mixed_stride + static_cast<std::int64_t>(h) * d + c, load(sums + i * d + c));
+            for (int c = 0; c < d; c += 16)
+              store(mixed + (r + i) * mixed_stride + static_cast<std::int64_t>(h) * d + c, load(sums + i * d + c));
         });
   }
 }
@@ -144,7 +146,8 @@ inline void attend_back(int tokens, const Heads& heads, const bf16* qkv, const b
   const float factor = 1.0f / std::sqrt(static_cast<float>(d));
   const std::size_t half = static_cast<std::size_t>(wide) * d / 2 + d;
   std::int32_t *q_columns = room(at.columns, half), *do_columns = room(at.more_columns, half);
-  std::int32_t *q_pairs = room(at.pairs, half), *do_pairs = room(at.more_pairs, half), *k_pairs = room(at.key_pairs, half);
+  std::int32_t *q_pairs = room(at.pairs, half), *do_pairs = room(at.more_pairs, half),
+               *k_pairs = room(at.key_pairs, half);
   const __m512 times = _mm512_set1_ps(factor), times2 = _mm512_set1_ps(factor * LOG2_E);
   float* offsets = room(at.weights, 2 * static_cast<std::size_t>(wide));
   float* levels = offsets + wide;
@@ -169,7 +172,8 @@ inline void attend_back(int tokens, const Heads& heads, const bf16* qkv, const b
         offsets[t] = 0.0f, levels[t] = 1e30f;  // past the last row: shares of 0
         if (t >= tokens) continue;
         __m512 sum = _mm512_setzero_ps();
-        for (int c = 0; c < d; c += 16) sum = _mm512_fmadd_ps(load(dout + t * mixed_stride + c), load(out + t * mixed_stride + c), sum);
+        for (int c = 0; c < d; c += 16)
+          sum = _mm512_fmadd_ps(load(dout + t * mixed_stride + c), load(out + t * mixed_stride + c), sum);
         offsets[t] = _mm512_reduce_add_ps(sum);
         levels[t] = lse[static_cast<std::int64_t>(t) * heads.queries + h];
       }
@@ -177,28 +181,35 @@ inline void attend_back(int tokens, const Heads& heads, const bf16* qkv, const b
         for_rows<ROWS>(std::min(ROWS, tokens - r), [&](auto m) {
           constexpr int M = decltype(m)::value;
           int first = heads.causal ? r / 16 * 16 : 0;  // queries before it see none of these keys
-          wide_rows<M>(qkv + at_k + r * stride, stride, q_columns, first, wide, wide, d / 2, [&](int i, int c, __m512 s) {
-            __m512 p = exp2_16(_mm512_fmsub_ps(s, times2, load(levels + c)));
-            if (heads.causal) p = _mm512_mask_mov_ps(p, first_of(r + i - c), _mm512_setzero_ps());
-            store(shares + i * wide + c, p);
-          });
-          wide_rows<M>(qkv + at_v + r * stride, stride, do_columns, first, wide, wide, d / 2, [&](int i, int c, __m512 s) {
-            __m512 slope = _mm512_mul_ps(load(shares + i * wide + c), _mm512_sub_ps(s, load(offsets + c)));
-            store(ds + static_cast<std::int64_t>(r + i) * wide + c, _mm512_mul_ps(slope, times));
-          });
+          wide_rows<M>(qkv + at_k + r * stride, stride, q_columns, first, wide, wide, d / 2,
+                       [&](int i, int c, __m512 s) {
+                         __m512 p = exp2_16(_mm512_fmsub_ps(s, times2, load(levels + c)));
+                         if (heads.causal) p = _mm512_mask_mov_ps(p, first_of(r + i - c), _mm512_setzero_ps());
+                         store(shares + i * wide + c, p);
+                       });
+          wide_rows<M>(qkv + at_v + r * stride, stride, do_columns, first, wide, wide, d / 2,
+                       [&](int i, int c, __m512 s) {
+                         __m512 slope = _mm512_mul_ps(load(shares + i * wide + c), _mm512_sub_ps(s, load(offsets + c)));
+                         store(ds + static_cast<std::int64_t>(r + i) * wide + c, _mm512_mul_ps(slope, times));
+                       });
           if (first)
             for (int i = 0; i < M; ++i) std::memset(ds + static_cast<std::int64_t>(r + i) * wide, 0, 2 * first);
           bool add = h > kv * group;
           int pairs = (tokens + 1) / 2 - first / 2;
-          few_columns<M>(shares + first, wide, do_pairs + static_cast<std::int64_t>(first / 2) * d, d, pairs, add, dv + static_cast<std::int64_t>(r) * d, d);
-          few_columns<M>(ds + static_cast<std::int64_t>(r) * wide + first, wide, q_pairs + static_cast<std::int64_t>(first / 2) * d, d, pairs, add, dk + static_cast<std::int64_t>(r) * d, d);
+          few_columns<M>(shares + first, wide, do_pairs + static_cast<std::int64_t>(first / 2) * d, d, pairs, add,
+                         dv + static_cast<std::int64_t>(r) * d, d);
+          few_columns<M>(ds + static_cast<std::int64_t>(r) * wide + first, wide,
+                         q_pairs + static_cast<std::int64_t>(first / 2) * d, d, pairs, add,
+                         dk + static_cast<std::int64_t>(r) * d, d);
         });
       std::memset(dq, 0, sizeof(float) * d * wide);
       sum_over_rows(tokens, k_pairs, d, d, ds, wide, wide, dq, wide);
       for (int t = 0; t < tokens; ++t)
         for (int c = 0; c < d; c += 16) {
-          __m512i step = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(wide));
-          store(dqkv + t * stride + static_cast<std::int64_t>(h) * d + c, _mm512_i32gather_ps(step, dq + static_cast<std::int64_t>(c) * wide + t, 4));
+          __m512i step = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                                            _mm512_set1_epi32(wide));
+          store(dqkv + t * stride + static_cast<std::int64_t>(h) * d + c,
+                _mm512_i32gather_ps(step, dq + static_cast<std::int64_t>(c) * wide + t, 4));
         }
     }
     for (int t = 0; t < tokens; ++t)

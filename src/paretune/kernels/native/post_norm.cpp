@@ -31,7 +31,8 @@ struct Normed {
   float mean, inverse;
 };
 
-inline Normed norm_row(const float* residual, const float* added, int h, const Norm& norm, bf16* sum16, float* y, bf16* y16) {
+inline Normed norm_row(const float* residual, const float* added, int h, const Norm& norm, bf16* sum16, float* y,
+                       bf16* y16) {
   __m512 total = _mm512_setzero_ps();
   for (int c = 0; c < h; c += 16) {
     __m512 v = _mm512_add_ps(load(residual + c), load(added + c));
@@ -78,11 +79,14 @@ inline void norm_row_back(float* d, const bf16* sum16, Normed at, int h, const N
   }
 }
 
-void forward_group(const Block& block, const Batch& batch, const Group& group, const float* x, float* z, const Kept& kept) {
+void forward_group(const Block& block, const Batch& batch, const Group& group, const float* x, float* z,
+                   const Kept& kept) {
   Room& at = own_room();
-  const Drop drops[4] = {drop_of(block.joined, kept.seeds[0]), drop_of(block.out, kept.seeds[1]), drop_of(block.up, kept.seeds[2]), drop_of(block.down, kept.seeds[3])};
+  const Drop drops[4] = {drop_of(block.joined, kept.seeds[0]), drop_of(block.out, kept.seeds[1]),
+                         drop_of(block.up, kept.seeds[2]), drop_of(block.down, kept.seeds[3])};
   const std::int64_t r0 = group.first;
-  const int n = static_cast<int>(group.last - r0), h = static_cast<int>(block.joined.in), f = static_cast<int>(block.up.out);
+  const int n = static_cast<int>(group.last - r0), h = static_cast<int>(block.joined.in),
+            f = static_cast<int>(block.up.out);
   const Heads heads{static_cast<int>(block.heads), static_cast<int>(block.heads), static_cast<int>(block.width), false};
   x += r0 * h, z += r0 * h;
   bf16* xs = place(kept.xs, r0, h, at.xs, n);
@@ -97,7 +101,8 @@ void forward_group(const Block& block, const Batch& batch, const Group& group, c
   for (std::int64_t t = group.text; t < group.end; ++t) {
     std::int64_t from = batch.starts[t] - r0;
     int tokens = static_cast<int>(batch.starts[t + 1] - batch.starts[t]);
-    attend(tokens, heads, qkv + from * 3 * h, mixed + from * h, kept.lse ? kept.lse + (r0 + from) * heads.queries : nullptr, at.attention);
+    attend(tokens, heads, qkv + from * 3 * h, mixed + from * h,
+           kept.lse ? kept.lse + (r0 + from) * heads.queries : nullptr, at.attention);
   }
   float* added = room(at.out, static_cast<std::size_t>(n) * h);
   auto set = [&](int r, int c0, __m512* sums) {
@@ -108,7 +113,8 @@ void forward_group(const Block& block, const Batch& batch, const Group& group, c
   bf16* ys = place(kept.ys, r0, h, at.ys, n);
   float* statistics = kept.statistics ? kept.statistics + r0 * 4 : nullptr;
   for (int r = 0; r < n; ++r) {
-    Normed one = norm_row(x + r * h, added + r * h, h, block.first, kept.r1 ? kept.r1 + (r0 + r) * h : nullptr, y + r * h, ys + r * h);
+    Normed one = norm_row(x + r * h, added + r * h, h, block.first, kept.r1 ? kept.r1 + (r0 + r) * h : nullptr,
+                          y + r * h, ys + r * h);
     if (statistics) statistics[4 * r] = one.mean, statistics[4 * r + 1] = one.inverse;
   }
   bf16* inner = room(at.inner, static_cast<std::size_t>(n) * f);
@@ -122,17 +128,20 @@ void forward_group(const Block& block, const Batch& batch, const Group& group, c
   });
   forth(block.down, drops[3], r0, n, inner, low(3, block.down), at, set);
   for (int r = 0; r < n; ++r) {
-    Normed one = norm_row(y + r * h, added + r * h, h, block.second, kept.r2 ? kept.r2 + (r0 + r) * h : nullptr, z + r * h, nullptr);
+    Normed one = norm_row(y + r * h, added + r * h, h, block.second, kept.r2 ? kept.r2 + (r0 + r) * h : nullptr,
+                          z + r * h, nullptr);
     if (statistics) statistics[4 * r + 2] = one.mean, statistics[4 * r + 3] = one.inverse;
   }
 }
 
-void backward_group(const Block& block, const Batch& batch, const Group& group, const float* dz, float* dx, const Kept& kept,
-                    const Slopes& slopes, float* sums_of) {
+void backward_group(const Block& block, const Batch& batch, const Group& group, const float* dz, float* dx,
+                    const Kept& kept, const Slopes& slopes, float* sums_of) {
   Room& at = own_room();
-  const Drop drops[4] = {drop_of(block.joined, kept.seeds[0]), drop_of(block.out, kept.seeds[1]), drop_of(block.up, kept.seeds[2]), drop_of(block.down, kept.seeds[3])};
+  const Drop drops[4] = {drop_of(block.joined, kept.seeds[0]), drop_of(block.out, kept.seeds[1]),
+                         drop_of(block.up, kept.seeds[2]), drop_of(block.down, kept.seeds[3])};
   const std::int64_t r0 = group.first;
-  const int n = static_cast<int>(group.last - r0), h = static_cast<int>(block.joined.in), f = static_cast<int>(block.up.out);
+  const int n = static_cast<int>(group.last - r0), h = static_cast<int>(block.joined.in),
+            f = static_cast<int>(block.up.out);
   const Heads heads{static_cast<int>(block.heads), static_cast<int>(block.heads), static_cast<int>(block.width), false};
   const float* statistics = kept.statistics + r0 * 4;
   auto low = [&](int which, const Map& map) { return kept.low[which] ? kept.low[which] + r0 * map.stride : nullptr; };
@@ -147,7 +156,8 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
 
   bf16* d16 = place(slopes.down, r0, h, at.xs, n);
   for (int r = 0; r < n; ++r)
-    norm_row_back(d + r * h, kept.r2 + (r0 + r) * h, {statistics[4 * r + 2], statistics[4 * r + 3]}, h, block.second, d16 + r * h, sums_of);
+    norm_row_back(d + r * h, kept.r2 + (r0 + r) * h, {statistics[4 * r + 2], statistics[4 * r + 3]}, h, block.second,
+                  d16 + r * h, sums_of);
   const bf16* u = kept.u + r0 * f;
   bf16* du = place(slopes.up, r0, f, at.wide_slope, n);
   bool wants_inner = block.down.at_a >= 0 || slopes.inner;
@@ -170,7 +180,8 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
 
   d16 = place(slopes.out, r0, h, at.xs, n);
   for (int r = 0; r < n; ++r)
-    norm_row_back(d + r * h, kept.r1 + (r0 + r) * h, {statistics[4 * r], statistics[4 * r + 1]}, h, block.first, d16 + r * h, sums_of);
+    norm_row_back(d + r * h, kept.r1 + (r0 + r) * h, {statistics[4 * r], statistics[4 * r + 1]}, h, block.first,
+                  d16 + r * h, sums_of);
   const bf16* mixed = kept.mixed + r0 * h;
   bf16* dmixed = room(at.mixed, static_cast<std::size_t>(n) * h);
   dlow = low_back(block.out, drops[1], n, d16, at);
@@ -184,7 +195,8 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
   for (std::int64_t t = group.text; t < group.end; ++t) {
     std::int64_t from = batch.starts[t] - r0;
     int tokens = static_cast<int>(batch.starts[t + 1] - batch.starts[t]);
-    attend_back(tokens, heads, qkv + from * 3 * h, mixed + from * h, kept.lse + (r0 + from) * heads.queries, dmixed + from * h, dqkv + from * 3 * h, at.attention);
+    attend_back(tokens, heads, qkv + from * 3 * h, mixed + from * h, kept.lse + (r0 + from) * heads.queries,
+                dmixed + from * h, dqkv + from * 3 * h, at.attention);
   }
   dlow = low_back(block.joined, drops[0], n, dqkv, at);
   if (dx) back(block.joined, drops[0], r0, n, dqkv, dlow, add);
@@ -200,8 +212,8 @@ void post_norm_forward(const Block* block, const Batch* batch, const float* x, f
 }
 
 // `sums`: room for shares × size numbers, `total`: size; dx null where it is not wanted.
-void post_norm_backward(const Block* block, const Batch* batch, const float* dz, float* dx, const Kept* kept, const Slopes* slopes,
-                        float* sums, std::int64_t size, float* total) {
+void post_norm_backward(const Block* block, const Batch* batch, const float* dz, float* dx, const Kept* kept,
+                        const Slopes* slopes, float* sums, std::int64_t size, float* total) {
   each_group_summed(*batch, sums, size, total, [&](const Group& group, float* own) {
     backward_group(*block, *batch, group, dz, dx, *kept, *slopes, own);
   });

@@ -1,6 +1,6 @@
-// One block of a Llama-type decoder (RMS norm before each part, rotary positions, grouped queries, SwiGLU), each text on
-// its own. The arithmetic is that of kernels/pre_norm.py: products and attention in bf16, sums, residuals, norms, rotation
-// and softmax in fp32. Sources: Touvron et al. 2023 (https://arxiv.org/abs/2302.13971), Zhang & Sennrich 2019
+// One block of a Llama-type decoder (RMS norm before each part, rotary positions, grouped queries, SwiGLU), each text
+// on its own. The arithmetic is that of kernels/pre_norm.py: products and attention in bf16, sums, residuals, norms,
+// rotation and softmax in fp32. Sources: Touvron et al. 2023 (https://arxiv.org/abs/2302.13971), Zhang & Sennrich 2019
 // (https://arxiv.org/abs/1910.07467), Su et al. 2021 (https://arxiv.org/abs/2104.09864), Ainslie et al. 2023
 // (https://arxiv.org/abs/2305.13245). h: hidden, f: inner features, n: rows.
 
@@ -19,7 +19,8 @@ struct Turn {
   const float *cos, *sin;
 };
 
-// What the way back wants, (n, ·) each: `statistics` are 1 ÷ root mean square before either part. Null where there is none.
+// What the way back wants, (n, ·) each: `statistics` are 1 ÷ root mean square before either part. Null where there is
+// none.
 struct Kept {
   bf16 *x, *ys, *qkv, *mixed, *x1, *zs, *gate_up;
   float *lse, *statistics;
@@ -41,12 +42,14 @@ inline float normed_row(const float* x, int h, const Norm& norm, bf16* x16, bf16
   }
   float inverse = 1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / h + static_cast<float>(norm.epsilon));
   __m512 times = _mm512_set1_ps(inverse);
-  for (int c = 0; c < h; c += 16) store(y16 + c, _mm512_mul_ps(_mm512_mul_ps(load(x + c), times), load(norm.scale + c)));
+  for (int c = 0; c < h; c += 16)
+    store(y16 + c, _mm512_mul_ps(_mm512_mul_ps(load(x + c), times), load(norm.scale + c)));
   return inverse;
 }
 
 // Adds to `d` the gradient of the norm's input; `dy` is that of its output.
-inline void normed_row_back(const float* dy, const bf16* x, float inverse, int h, const Norm& norm, float* d, float* sums) {
+inline void normed_row_back(const float* dy, const bf16* x, float inverse, int h, const Norm& norm, float* d,
+                            float* sums) {
   __m512 times = _mm512_set1_ps(inverse), along = _mm512_setzero_ps();
   for (int c = 0; c < h; c += 16) {
     __m512 v = _mm512_mul_ps(load(x + c), times), given = load(dy + c);
@@ -67,7 +70,8 @@ inline void turn(bf16* row, int heads, int width, const float* cos, const float*
   for (int h = 0; h < heads; ++h)
     for (int c = 0; c < half; c += 16) {
       bf16 *first = row + h * width + c, *second = first + half;
-      __m512 a = load(first), b = load(second), co = load(cos + c), si = _mm512_mul_ps(load(sin + c), _mm512_set1_ps(sign));
+      __m512 a = load(first), b = load(second), co = load(cos + c),
+             si = _mm512_mul_ps(load(sin + c), _mm512_set1_ps(sign));
       store(first, _mm512_fmsub_ps(a, co, _mm512_mul_ps(b, si)));
       store(second, _mm512_fmadd_ps(b, co, _mm512_mul_ps(a, si)));
     }
@@ -88,15 +92,19 @@ void turn_texts(const Block& block, const Batch& batch, const Group& group, cons
   for (std::int64_t t = group.text; t < group.end; ++t)
     for (std::int64_t row = batch.starts[t]; row < batch.starts[t + 1]; ++row) {
       std::int64_t position = row - batch.starts[t];
-      turn(qkv + (row - group.first) * heads.stride(), heads.queries + heads.keys, heads.width, by.cos + position * half, by.sin + position * half, sign);
+      turn(qkv + (row - group.first) * heads.stride(), heads.queries + heads.keys, heads.width,
+           by.cos + position * half, by.sin + position * half, sign);
     }
 }
 
-void forward_group(const Block& block, const Batch& batch, const Group& group, const Turn& by, const float* x, float* z, const Kept& kept) {
+void forward_group(const Block& block, const Batch& batch, const Group& group, const Turn& by, const float* x, float* z,
+                   const Kept& kept) {
   Room& at = own_room();
-  const Drop drops[4] = {drop_of(block.joined, kept.seeds[0]), drop_of(block.out, kept.seeds[1]), drop_of(block.gate_up, kept.seeds[2]), drop_of(block.down, kept.seeds[3])};
+  const Drop drops[4] = {drop_of(block.joined, kept.seeds[0]), drop_of(block.out, kept.seeds[1]),
+                         drop_of(block.gate_up, kept.seeds[2]), drop_of(block.down, kept.seeds[3])};
   const std::int64_t r0 = group.first;
-  const int n = static_cast<int>(group.last - r0), h = static_cast<int>(block.joined.in), f = static_cast<int>(block.down.in);
+  const int n = static_cast<int>(group.last - r0), h = static_cast<int>(block.joined.in),
+            f = static_cast<int>(block.down.in);
   const Heads heads = heads_of(block);
   const std::int64_t wide = heads.stride(), mixed_width = block.out.in;
   x += r0 * h, z += r0 * h;
@@ -117,11 +125,13 @@ void forward_group(const Block& block, const Batch& batch, const Group& group, c
   for (std::int64_t t = group.text; t < group.end; ++t) {
     std::int64_t from = batch.starts[t] - r0;
     int tokens = static_cast<int>(batch.starts[t + 1] - batch.starts[t]);
-    attend(tokens, heads, qkv + from * wide, mixed + from * mixed_width, kept.lse ? kept.lse + (r0 + from) * heads.queries : nullptr, at.attention);
+    attend(tokens, heads, qkv + from * wide, mixed + from * mixed_width,
+           kept.lse ? kept.lse + (r0 + from) * heads.queries : nullptr, at.attention);
   }
   float* stream = room(at.stream, static_cast<std::size_t>(n) * h);
   forth(block.out, drops[1], r0, n, mixed, low(1, block.out), at, [&](int r, int c0, __m512* sums) {
-    for (int j = 0; j < 4; ++j) store(stream + r * h + c0 + 16 * j, _mm512_add_ps(sums[j], load(x + r * h + c0 + 16 * j)));
+    for (int j = 0; j < 4; ++j)
+      store(stream + r * h + c0 + 16 * j, _mm512_add_ps(sums[j], load(x + r * h + c0 + 16 * j)));
   });
   bf16* zs = place(kept.zs, r0, h, at.xs, n);
   for (int r = 0; r < n; ++r) {
@@ -137,19 +147,23 @@ void forward_group(const Block& block, const Batch& batch, const Group& group, c
     for (int c = 0; c < f; c += 16) {
       const bf16* row = gate_up + static_cast<std::int64_t>(r) * 2 * f;
       __m512 gate = load(row + c);
-      store(inner + static_cast<std::int64_t>(r) * f + c, _mm512_mul_ps(_mm512_mul_ps(gate, sigmoid(gate)), load(row + f + c)));
+      store(inner + static_cast<std::int64_t>(r) * f + c,
+            _mm512_mul_ps(_mm512_mul_ps(gate, sigmoid(gate)), load(row + f + c)));
     }
   forth(block.down, drops[3], r0, n, inner, low(3, block.down), at, [&](int r, int c0, __m512* sums) {
-    for (int j = 0; j < 4; ++j) store(z + r * h + c0 + 16 * j, _mm512_add_ps(sums[j], load(stream + r * h + c0 + 16 * j)));
+    for (int j = 0; j < 4; ++j)
+      store(z + r * h + c0 + 16 * j, _mm512_add_ps(sums[j], load(stream + r * h + c0 + 16 * j)));
   });
 }
 
-void backward_group(const Block& block, const Batch& batch, const Group& group, const Turn& by, const float* dz, float* dx, const Kept& kept,
-                    const Slopes& slopes, float* sums_of) {
+void backward_group(const Block& block, const Batch& batch, const Group& group, const Turn& by, const float* dz,
+                    float* dx, const Kept& kept, const Slopes& slopes, float* sums_of) {
   Room& at = own_room();
-  const Drop drops[4] = {drop_of(block.joined, kept.seeds[0]), drop_of(block.out, kept.seeds[1]), drop_of(block.gate_up, kept.seeds[2]), drop_of(block.down, kept.seeds[3])};
+  const Drop drops[4] = {drop_of(block.joined, kept.seeds[0]), drop_of(block.out, kept.seeds[1]),
+                         drop_of(block.gate_up, kept.seeds[2]), drop_of(block.down, kept.seeds[3])};
   const std::int64_t r0 = group.first;
-  const int n = static_cast<int>(group.last - r0), h = static_cast<int>(block.joined.in), f = static_cast<int>(block.down.in);
+  const int n = static_cast<int>(group.last - r0), h = static_cast<int>(block.joined.in),
+            f = static_cast<int>(block.down.in);
   const Heads heads = heads_of(block);
   const std::int64_t wide = heads.stride(), mixed_width = block.out.in;
   const float* statistics = kept.statistics + r0 * 2;
@@ -206,7 +220,8 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
   for (std::int64_t t = group.text; t < group.end; ++t) {
     std::int64_t from = batch.starts[t] - r0;
     int tokens = static_cast<int>(batch.starts[t + 1] - batch.starts[t]);
-    attend_back(tokens, heads, qkv + from * wide, mixed + from * mixed_width, kept.lse + (r0 + from) * heads.queries, dmixed + from * mixed_width, dqkv + from * wide, at.attention);
+    attend_back(tokens, heads, qkv + from * wide, mixed + from * mixed_width, kept.lse + (r0 + from) * heads.queries,
+                dmixed + from * mixed_width, dqkv + from * wide, at.attention);
   }
   turn_texts(block, batch, group, by, dqkv, -1.0f);
   dlow = low_back(block.joined, drops[0], n, dqkv, at);
@@ -221,13 +236,14 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
 
 extern "C" {
 
-void pre_norm_forward(const Block* block, const Batch* batch, const Turn* by, const float* x, float* z, const Kept* kept) {
+void pre_norm_forward(const Block* block, const Batch* batch, const Turn* by, const float* x, float* z,
+                      const Kept* kept) {
   each_group(*batch, [&](const Group& group) { forward_group(*block, *batch, group, *by, x, z, *kept); });
 }
 
 // `sums`: room for shares × size numbers, `total`: size; dx null where it is not wanted.
-void pre_norm_backward(const Block* block, const Batch* batch, const Turn* by, const float* dz, float* dx, const Kept* kept, const Slopes* slopes,
-                       float* sums, std::int64_t size, float* total) {
+void pre_norm_backward(const Block* block, const Batch* batch, const Turn* by, const float* dz, float* dx,
+                       const Kept* kept, const Slopes* slopes, float* sums, std::int64_t size, float* total) {
   each_group_summed(*batch, sums, size, total, [&](const Group& group, float* own) {
     backward_group(*block, *batch, group, *by, dz, dx, *kept, *slopes, own);
   });

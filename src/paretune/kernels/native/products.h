@@ -11,7 +11,8 @@ constexpr int PANEL = 64;  // columns that are computed at once
 constexpr int ROWS = 6;    // rows at once: 6 × 4 registers of sums
 constexpr int TILE = 96;   // rows that go through all panels before the next ones
 
-// w (columns × depth, its rows one after another) → panels of 64 columns; in each, pairs along the depth stand together.
+// w (columns × depth, its rows one after another) → panels of 64 columns; in each, pairs along the depth stand
+// together.
 inline void pack(const bf16* w, int columns, int depth, bf16* to) {
   for (int c0 = 0; c0 < columns; c0 += PANEL)
     pairs_as_columns(w + static_cast<std::int64_t>(c0) * depth, depth, PANEL, PANEL, depth / 2,
@@ -21,7 +22,8 @@ inline void pack(const bf16* w, int columns, int depth, bf16* to) {
 // The same of the transpose: w is depth × columns, `stride` numbers from one row to the next.
 inline void pack_transposed(const bf16* w, std::int64_t stride, int columns, int depth, bf16* to) {
   for (int c0 = 0; c0 < columns; c0 += PANEL)
-    rows_as_pairs(w + c0, stride, depth, PANEL, reinterpret_cast<std::int32_t*>(to + static_cast<std::int64_t>(c0) * depth));
+    rows_as_pairs(w + c0, stride, depth, PANEL,
+                  reinterpret_cast<std::int32_t*>(to + static_cast<std::int64_t>(c0) * depth));
 }
 
 // Strips of 16 columns, for few columns; those past the last are 0. Number (c, p) of w stands at c · row + p · column.
@@ -70,8 +72,8 @@ inline __attribute__((always_inline)) void for_rows(int rows, F&& f) {
   }
 }
 
-// Gradients of a weight: to (outputs × inputs, fp32) = dyᵀ x over the rows. `dy` and `x` stand in pairs of rows: `left` has
-// blocks of ROWS outputs, `right` panels of 64 inputs. Outputs [o0, o1) alone, so that threads can share the work.
+// Gradients of a weight: to (outputs × inputs, fp32) = dyᵀ x over the rows. `dy` and `x` stand in pairs of rows: `left`
+// has blocks of ROWS outputs, `right` panels of 64 inputs. Outputs [o0, o1) alone, so that threads can share the work.
 inline void pair_blocks(const bf16* dy, std::int64_t stride, int rows, int o0, int o1, std::int32_t* left) {
   for (int o = o0; o < o1; o += ROWS) {
     int some = std::min(ROWS, o1 - o);
@@ -86,7 +88,8 @@ inline void pair_blocks(const bf16* dy, std::int64_t stride, int rows, int o0, i
   }
 }
 
-inline void weight_gradient(int rows, const std::int32_t* left, const std::int32_t* right, int o0, int o1, int inputs, float* to) {
+inline void weight_gradient(int rows, const std::int32_t* left, const std::int32_t* right, int o0, int o1, int inputs,
+                            float* to) {
   const int pairs = (rows + 1) / 2;
   for (int c0 = 0; c0 < inputs; c0 += PANEL) {
     const std::int32_t* panel = right + static_cast<std::int64_t>(c0) * pairs;
@@ -98,7 +101,8 @@ inline void weight_gradient(int rows, const std::int32_t* left, const std::int32
         clear<M, 4>(sums);
         for (int j = 0; j < pairs; ++j) {
           __m512bh columns[4];
-          for (int v = 0; v < 4; ++v) columns[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(panel + 64 * j + 16 * v));
+          for (int v = 0; v < 4; ++v)
+            columns[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(panel + 64 * j + 16 * v));
           for (int i = 0; i < M; ++i) {
             __m512bh one = reinterpret_cast<__m512bh>(_mm512_set1_epi32(block[M * j + i]));
             for (int v = 0; v < 4; ++v) sums[i][v] = _mm512_dpbf16_ps(sums[i][v], one, columns[v]);
@@ -121,11 +125,14 @@ struct Drop {
 
 inline __mmask32 stays(const Drop& drop, std::int64_t row, std::int64_t columns, int c0) {
   auto number = static_cast<std::uint32_t>(row * (columns / 2) + c0 / 2);
-  __m512i x = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(number)), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+  __m512i x = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(number)),
+                               _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
   x = _mm512_xor_si512(x, _mm512_set1_epi32(static_cast<int>(drop.seed)));
-  x = _mm512_mullo_epi32(_mm512_xor_si512(x, _mm512_srli_epi32(x, 16)), _mm512_set1_epi32(static_cast<int>(0x85ebca6bu)));
+  x = _mm512_mullo_epi32(_mm512_xor_si512(x, _mm512_srli_epi32(x, 16)),
+                         _mm512_set1_epi32(static_cast<int>(0x85ebca6bu)));
   x = _mm512_add_epi32(x, _mm512_set1_epi32(static_cast<int>(drop.seed >> 32)));
-  x = _mm512_mullo_epi32(_mm512_xor_si512(x, _mm512_srli_epi32(x, 13)), _mm512_set1_epi32(static_cast<int>(0xc2b2ae35u)));
+  x = _mm512_mullo_epi32(_mm512_xor_si512(x, _mm512_srli_epi32(x, 13)),
+                         _mm512_set1_epi32(static_cast<int>(0xc2b2ae35u)));
   x = _mm512_xor_si512(x, _mm512_srli_epi32(x, 16));
   return _mm512_cmpge_epu16_mask(x, _mm512_set1_epi16(static_cast<short>(drop.least)));
 }
@@ -134,11 +141,12 @@ inline __mmask32 stays(const Drop& drop, std::int64_t row, std::int64_t columns,
 inline void thin(const Drop& drop, std::int64_t first, int rows, const bf16* x, std::int64_t columns, bf16* to) {
   for (int r = 0; r < rows; ++r)
     for (int c = 0; c < columns; c += 32)
-      _mm512_storeu_si512(to + r * columns + c, _mm512_maskz_loadu_epi16(stays(drop, first + r, columns, c), x + r * columns + c));
+      _mm512_storeu_si512(to + r * columns + c,
+                          _mm512_maskz_loadu_epi16(stays(drop, first + r, columns, c), x + r * columns + c));
 }
 
-// What a low-rank update adds in the same registers: rows `low` (n × stride) times panels of `b`; where `drop` is there,
-// only to the columns that stay.
+// What a low-rank update adds in the same registers: rows `low` (n × stride) times panels of `b`; where `drop` is
+// there, only to the columns that stay.
 struct Update {
   const Drop* drop = nullptr;
   std::int64_t first = 0;
@@ -164,11 +172,13 @@ inline void product(int rows, const bf16* x, std::int64_t stride, int depth, con
           clear<M, 4>(sums);
           multiply<M, 4>(x + r * stride, stride, panel, depth / 2, sums);
           if (of && !update.drop) {
-            multiply<M, 4>(update.low + r * update.stride + of[0], update.stride, update.panels + of[2], static_cast<int>(of[1] / 2), sums);
+            multiply<M, 4>(update.low + r * update.stride + of[0], update.stride, update.panels + of[2],
+                           static_cast<int>(of[1] / 2), sums);
           } else if (of) {
             Sums<M, 4> more;
             clear<M, 4>(more);
-            multiply<M, 4>(update.low + r * update.stride + of[0], update.stride, update.panels + of[2], static_cast<int>(of[1] / 2), more);
+            multiply<M, 4>(update.low + r * update.stride + of[0], update.stride, update.panels + of[2],
+                           static_cast<int>(of[1] / 2), more);
             for (int i = 0; i < M; ++i)
               for (int half = 0; half < 2; ++half) {
                 __mmask32 there = stays(*update.drop, update.first + r + i, columns, c0 + 32 * half);
@@ -196,7 +206,8 @@ inline void narrow_product(int rows, const bf16* x, std::int64_t stride, int dep
         Sums<M, 1> sums;
         clear<M, 1>(sums);
         multiply<M, 1>(x + r * stride, stride, strip, depth / 2, sums);
-        for (int i = 0; i < M; ++i) _mm256_mask_storeu_epi16(to + (r + i) * to_stride + c0, there, narrow(_mm512_mul_ps(sums[i][0], times)));
+        for (int i = 0; i < M; ++i)
+          _mm256_mask_storeu_epi16(to + (r + i) * to_stride + c0, there, narrow(_mm512_mul_ps(sums[i][0], times)));
       });
   }
 }

@@ -1,5 +1,5 @@
-// How threads share a batch, and what both kinds of block have in common. Shares are fixed, whichever thread takes them, so
-// that sums over rows do not depend on the number of threads.
+// How threads share a batch, and what both kinds of block have in common. Shares are fixed, whichever thread takes
+// them, so that sums over rows do not depend on the number of threads.
 #pragma once
 
 #include <omp.h>
@@ -39,7 +39,8 @@ void each_group_summed(const Batch& batch, float* sums, std::int64_t size, float
 #pragma omp for schedule(static)
     for (std::int64_t i = 0; i < size; i += 16) {
       __m512 sum = load(sums + i);
-      for (std::int64_t share = 1; share < batch.shares; ++share) sum = _mm512_add_ps(sum, load(sums + share * size + i));
+      for (std::int64_t share = 1; share < batch.shares; ++share)
+        sum = _mm512_add_ps(sum, load(sums + share * size + i));
       store(total + i, sum);
     }
   }

@@ -110,7 +110,8 @@ struct Gelu {
 
 inline Gelu gelu(__m512 x) {
   __m512 share = phi(x);
-  __m512 density = _mm512_mul_ps(exp16(_mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.5f))), _mm512_set1_ps(0.39894228f));
+  __m512 density =
+      _mm512_mul_ps(exp16(_mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.5f))), _mm512_set1_ps(0.39894228f));
   return {_mm512_mul_ps(x, share), _mm512_fmadd_ps(x, density, share)};
 }
 
@@ -119,8 +120,8 @@ inline void pairs_as_columns(const bf16* from, std::int64_t stride, int rows, in
   for (int t = 0; t < wide; t += 16) {
     int left = rows - t;
     __mmask16 there = left >= 16 ? 0xffff : left <= 0 ? 0 : static_cast<__mmask16>((1u << left) - 1);
-    __m512i at = _mm512_mullo_epi32(
-        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(static_cast<int>(stride)));
+    __m512i at = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                                    _mm512_set1_epi32(static_cast<int>(stride)));
     const bf16* first = from + static_cast<std::int64_t>(t) * stride;
     for (int p = 0; p < pairs; ++p)
       _mm512_storeu_si512(to + static_cast<std::int64_t>(p) * wide + t,
@@ -135,9 +136,11 @@ inline void rows_as_pairs(const bf16* from, std::int64_t stride, int rows, int c
     bool last = 2 * j + 1 >= rows;
     for (int c = 0; c < columns; c += 16) {
       __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(upper + c)));
-      __m512i high = last ? _mm512_setzero_si512()
-                          : _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(upper + stride + c)));
-      _mm512_storeu_si512(to + static_cast<std::int64_t>(j) * columns + c, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+      __m512i high =
+          last ? _mm512_setzero_si512()
+               : _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(upper + stride + c)));
+      _mm512_storeu_si512(to + static_cast<std::int64_t>(j) * columns + c,
+                          _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
     }
   }
 }

@@ -21,7 +21,8 @@ void pack_weights(const Weight* weights, std::int64_t count, std::int64_t thread
     std::int64_t at = panel;
     const Weight* weight = weights;
     for (; at >= weight->outputs / PANEL; ++weight) at -= weight->outputs / PANEL;
-    pack_outputs(weight->numbers + at * PANEL * weight->in, weight->in, weight->out, weight->first + at * PANEL, weight->forth, weight->back, own_room());
+    pack_outputs(weight->numbers + at * PANEL * weight->in, weight->in, weight->out, weight->first + at * PANEL,
+                 weight->forth, weight->back, own_room());
   }
 }
 
@@ -31,7 +32,8 @@ void pack_low_rank(const Map* const* maps, std::int64_t count, std::int64_t thre
 }
 
 // to (out × in, fp32) = dyᵀ x over `rows`.
-void weight_slope(const bf16* dy, const bf16* x, std::int64_t rows, std::int64_t out, std::int64_t in, float* to, std::int64_t threads) {
+void weight_slope(const bf16* dy, const bf16* x, std::int64_t rows, std::int64_t out, std::int64_t in, float* to,
+                  std::int64_t threads) {
   static std::vector<std::int32_t> pairs;
   const int n = static_cast<int>(rows), inputs = static_cast<int>(in);
   const std::int64_t half = (rows + 1) / 2;
