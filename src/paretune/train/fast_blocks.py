@@ -36,9 +36,13 @@ def refresh(copies: Sequence[Copy]) -> None:
         return
     with torch.no_grad():
         torch.ops.aten._foreach_copy_([one for one, _, _ in copies], [one.detach() for _, one, _ in copies])
-        for one, _, factor in copies:
-            if factor != 1.0:
-                one.mul_(factor)
+        scale([(one, factor) for one, _, factor in copies])
+
+
+def scale(numbers: Sequence[tuple[Tensor, float]]) -> None:
+    """Multiply in place, those of one factor in one call."""
+    for factor in {factor for _, factor in numbers if factor != 1.0}:
+        torch.ops.aten._foreach_mul_.Scalar([one for one, own in numbers if own == factor], factor)
 
 
 def _paired(targets: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[Copy]:
@@ -106,6 +110,7 @@ class Joined:
             held += of_updates
         self.weights = [one.weight for one in bases]
         self.parameters = [*(self.weights if native else []), *(parameter for _, parameter, _ in held)]
+        self.factors = [*[1.0] * (len(self.weights) if native else 0), *(factor for _, _, factor in held)]
         self.copies = [one for one in held if one[1].requires_grad and not fixed]
 
     def linear(self) -> Linear:
@@ -145,7 +150,7 @@ class Joined:
         ]
 
     def gradients(self, found: LinearGradients) -> list[Tensor | None]:
-        """In the order of `parameters`."""
+        """In the order of `parameters`; not yet times `factors`."""
         answer = self._split(found.weight_oi)
         if self._biased:
             answer += self._split(found.bias_o)
@@ -153,8 +158,7 @@ class Joined:
             return answer
         if found.a_ri is None or found.b_or is None:
             return [*answer, *[None] * (len(self.parameters) - len(answer))]
-        of_updates = self._updates(found.a_ri, found.b_or)
-        return [*answer, *(found if factor == 1.0 else found * factor for found, _, factor in of_updates)]
+        return [*answer, *(one for one, _, _ in self._updates(found.a_ri, found.b_or))]
 
     def _split(self, found: Tensor | None) -> list[Tensor | None]:
         return [None] * len(self._parts) if found is None else list(found.split(self._sizes))
@@ -171,6 +175,7 @@ class FastBlock(ABC):
         of_norms = [one for norm in norms for one in norm]
         of_linears = [one for linear in linears for one in linear.parameters]
         self.parameters: list[Tensor] = [] if fixed else [*of_norms, *of_linears]
+        self._factors = [*[1.0] * len(of_norms), *(one for linear in linears for one in linear.factors)]
 
     @abstractmethod
     def forward(self, x_nh: Tensor, around: Around) -> tuple[Tensor, tuple[Tensor | None, ...]]:
@@ -191,7 +196,9 @@ class FastBlock(ABC):
         answer = [one for norm in found.norms for one in norm]
         for linear, part in zip(self._linears, found.linears, strict=True):
             answer += linear.gradients(part)
-        return [None if one is None else one.float() for one in answer]
+        grown = [None if one is None else one.float() for one in answer]
+        scale([(one, factor) for one, factor in zip(grown, self._factors, strict=False) if one is not None])
+        return grown
 
 
 def bert_parts(

@@ -83,10 +83,6 @@ inline void few_columns(const bf16* a, std::int64_t stride, const std::int32_t* 
   }
 }
 
-inline __mmask16 first_of(int left) {
-  return left >= 16 ? 0xffff : left <= 0 ? 0 : static_cast<__mmask16>((1u << left) - 1);
-}
-
 constexpr float LOG2_E = 1.44269504f;  // scores and the logarithms of their sums are to the base 2
 
 // One text of `tokens` rows: mixed (tokens × queries·width), lse (tokens × queries) where it is wanted.
@@ -204,12 +200,13 @@ inline void attend_back(int tokens, const Heads& heads, const bf16* qkv, const b
         });
       std::memset(dq, 0, sizeof(float) * d * wide);
       sum_over_rows(tokens, k_pairs, d, d, ds, wide, wide, dq, wide);
-      for (int t = 0; t < tokens; ++t)
+      for (int t = 0; t < tokens; t += 16)
         for (int c = 0; c < d; c += 16) {
-          __m512i step = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
-                                            _mm512_set1_epi32(wide));
-          store(dqkv + t * stride + static_cast<std::int64_t>(h) * d + c,
-                _mm512_i32gather_ps(step, dq + static_cast<std::int64_t>(c) * wide + t, 4));
+          __m512i block[16];
+          for (int i = 0; i < 16; ++i) block[i] = _mm512_loadu_si512(dq + static_cast<std::int64_t>(c + i) * wide + t);
+          transpose(block);
+          for (int i = 0; i < 16 && t + i < tokens; ++i)
+            store(dqkv + (t + i) * stride + static_cast<std::int64_t>(h) * d + c, _mm512_castsi512_ps(block[i]));
         }
     }
     for (int t = 0; t < tokens; ++t)

@@ -115,18 +115,45 @@ inline Gelu gelu(__m512 x) {
   return {_mm512_mul_ps(x, share), _mm512_fmadd_ps(x, density, share)};
 }
 
+// Sixteen registers of sixteen dwords as columns.
+inline void transpose(__m512i (&r)[16]) {
+  __m512i s[16];
+  for (int i = 0; i < 16; i += 2) {
+    s[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+    s[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4)
+    for (int j = 0; j < 2; ++j) {
+      r[i + 2 * j] = _mm512_unpacklo_epi64(s[i + j], s[i + j + 2]);
+      r[i + 2 * j + 1] = _mm512_unpackhi_epi64(s[i + j], s[i + j + 2]);
+    }
+  for (int i = 0; i < 8; ++i) {  // quarters of rows i % 4 + 0, 4, 8, 12
+    int j = i % 4 + 8 * (i / 4);
+    s[j] = _mm512_shuffle_i32x4(r[j], r[j + 4], 0x88);
+    s[j + 4] = _mm512_shuffle_i32x4(r[j], r[j + 4], 0xdd);
+  }
+  for (int i = 0; i < 8; ++i) {
+    r[i] = _mm512_shuffle_i32x4(s[i], s[i + 8], 0x88);
+    r[i + 8] = _mm512_shuffle_i32x4(s[i], s[i + 8], 0xdd);
+  }
+}
+
+inline __mmask16 first_of(int left) {
+  return left >= 16 ? 0xffff : left <= 0 ? 0 : static_cast<__mmask16>((1u << left) - 1);
+}
+
 // Dwords (pairs of numbers) of `rows` rows as columns: to[p · wide + t] is pair p of row t; rows past the last are 0.
 inline void pairs_as_columns(const bf16* from, std::int64_t stride, int rows, int wide, int pairs, std::int32_t* to) {
-  for (int t = 0; t < wide; t += 16) {
-    int left = rows - t;
-    __mmask16 there = left >= 16 ? 0xffff : left <= 0 ? 0 : static_cast<__mmask16>((1u << left) - 1);
-    __m512i at = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
-                                    _mm512_set1_epi32(static_cast<int>(stride)));
-    const bf16* first = from + static_cast<std::int64_t>(t) * stride;
-    for (int p = 0; p < pairs; ++p)
-      _mm512_storeu_si512(to + static_cast<std::int64_t>(p) * wide + t,
-                          _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), there, at, first + 2 * p, 2));
-  }
+  for (int t = 0; t < wide; t += 16)
+    for (int p = 0; p < pairs; p += 16) {
+      __m512i block[16];
+      for (int i = 0; i < 16; ++i)
+        block[i] = t + i < rows ? _mm512_maskz_loadu_epi32(first_of(pairs - p), from + (t + i) * stride + 2 * p)
+                                : _mm512_setzero_si512();
+      transpose(block);
+      for (int i = 0; i < 16 && p + i < pairs; ++i)
+        _mm512_storeu_si512(to + static_cast<std::int64_t>(p + i) * wide + t, block[i]);
+    }
 }
 
 // Rows 2j and 2j + 1 side by side: to[j · columns + c] is the pair of column c; a missing last row is 0.
