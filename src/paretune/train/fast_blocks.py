@@ -81,23 +81,23 @@ class Joined:
         biases = [cast(Tensor | None, one.bias) for one in bases]
         if len({one is None for one in biases}) > 1:
             raise Unsupported("linear maps with and without a bias over one input")
-        self._biased = biases[0] is not None
+        self.biased = biases[0] is not None
         updates = [one for one in self._parts if one.update is not None]
         if len({one.dropped for one in updates}) > 1:
             raise Unsupported("low-rank updates of different dropout over one input")
         self.dropped = updates[0].dropped if updates else 0.0
         self.learns = Learns(
             not fixed and any(one.weight.requires_grad for one in bases),
-            not fixed and self._biased and any(one.bias.requires_grad for one in bases),
+            not fixed and self.biased and any(one.bias.requires_grad for one in bases),
             not fixed and any(one.a.requires_grad or one.b.requires_grad for one in updates),
         )
         self._sizes = [one.out_features for one in bases]
         self.inputs, self.outputs = bases[0].in_features, sum(self._sizes)
-        self._ranks = [one.rank for one in self._parts]
-        self._held_ranks = [even(one) for one in self._ranks] if native else self._ranks
+        self.ranks = [one.rank for one in self._parts]
+        self._held_ranks = [even(one) for one in self.ranks] if native else self.ranks
         self.update = self._update(dtype, native) if updates else None
         of_bias = torch.float32 if native else dtype
-        self._bias_o = torch.cat([one.bias.detach().to(of_bias) for one in bases]) if self._biased else None
+        self._bias_o = torch.cat([one.bias.detach().to(of_bias) for one in bases]) if self.biased else None
         self._weight_oi = None if native else torch.cat([one.weight.detach().to(dtype) for one in bases])
         held: list[Copy] = []
         if self._weight_oi is not None:
@@ -136,8 +136,8 @@ class Joined:
     def _blocks(self, b_or: Tensor) -> list[Tensor]:
         """Each part's own rows and columns of B; all else of it stays zero."""
         rows = b_or.split(self._sizes)
-        firsts = [sum(self._held_ranks[:place]) for place in range(len(self._ranks))]
-        return [row[:, first : first + rank] for row, first, rank in zip(rows, firsts, self._ranks, strict=True)]
+        firsts = [sum(self._held_ranks[:place]) for place in range(len(self.ranks))]
+        return [row[:, first : first + rank] for row, first, rank in zip(rows, firsts, self.ranks, strict=True)]
 
     def _updates(self, a_ri: Tensor, b_or: Tensor) -> list[Copy]:
         """All A, then all B."""
@@ -152,7 +152,7 @@ class Joined:
     def gradients(self, found: LinearGradients) -> list[Tensor | None]:
         """In the order of `parameters`; not yet times `factors`."""
         answer = self._split(found.weight_oi)
-        if self._biased:
+        if self.biased:
             answer += self._split(found.bias_o)
         if self.update is None:
             return answer
@@ -165,7 +165,7 @@ class Joined:
 
 
 class FastBlock(ABC):
-    """One block: `linears` and `norms` (the parameters of each) in the order of the kernel's gradients."""
+    """One block: `linears` and `norms` (the parameters of each), in the order of their gradients."""
 
     def __init__(self, linears: Sequence[Joined], norms: Sequence[Sequence[Tensor]], fixed: bool) -> None:
         self._linears = linears
@@ -188,8 +188,8 @@ class FastBlock(ABC):
     @abstractmethod
     def backward(
         self, dx_nh: Tensor, kept: tuple[Tensor, ...], around: Around, wants_input: bool
-    ) -> tuple[Tensor | None, post_norm.BlockGradients]:
-        """As the kernel."""
+    ) -> tuple[Tensor | None, list[Tensor | None]]:
+        """Gradients of the input, where it is wanted, and of `parameters`."""
 
     def gradients(self, found: post_norm.BlockGradients) -> list[Tensor | None]:
         """In the order of `parameters`, in their format."""
@@ -229,8 +229,9 @@ class BertBlock(FastBlock):
 
     def backward(
         self, dx_nh: Tensor, kept: tuple[Tensor, ...], around: Around, wants_input: bool
-    ) -> tuple[Tensor | None, post_norm.BlockGradients]:
-        return post_norm.backward(dx_nh, kept, around, self._block, wants_input)
+    ) -> tuple[Tensor | None, list[Tensor | None]]:
+        dx, found = post_norm.backward(dx_nh, kept, around, self._block, wants_input)
+        return dx, self.gradients(found)
 
 
 def llama_parts(
@@ -264,8 +265,9 @@ class LlamaBlock(FastBlock):
 
     def backward(
         self, dx_nh: Tensor, kept: tuple[Tensor, ...], around: Around, wants_input: bool
-    ) -> tuple[Tensor | None, post_norm.BlockGradients]:
-        return pre_norm.backward(dx_nh, kept, around, self._block, wants_input)
+    ) -> tuple[Tensor | None, list[Tensor | None]]:
+        dx, found = pre_norm.backward(dx_nh, kept, around, self._block, wants_input)
+        return dx, self.gradients(found)
 
 
 _LLAMA_NORMS = ("input_layernorm", "post_attention_layernorm")

@@ -82,8 +82,8 @@ class _Pass(torch.autograd.Function):
     def backward(ctx: Any, dz_nh: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         block: FastBlock = ctx.block
         kept = _kept_again(ctx, block) if block.recomputed else ctx.saved_tensors
-        dx_nh, found = block.backward(dz_nh, kept, ctx.around, ctx.needs_input_grad[0])
-        return (dx_nh, None, None, *block.gradients(found))
+        dx_nh, grown = block.backward(dz_nh, kept, ctx.around, ctx.needs_input_grad[0])
+        return (dx_nh, None, None, *grown)
 
 
 def _kept_again(ctx: Any, block: FastBlock) -> tuple[Tensor, ...]:

@@ -14,12 +14,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from paretune.kernels import post_norm
 from paretune.kernels.native import blocks as native
 from paretune.kernels.native.library import library
 from paretune.kernels.native.maps import Layouts, Map, Weight, fits
 from paretune.kernels.rows import Around
-from paretune.train.fast_blocks import FastBlock, Joined, bert_parts, llama_parts
+from paretune.train.fast_blocks import FastBlock, Joined, bert_parts, llama_parts, scale
 
 HEAD_STEP = 32  # the features of a head are computed sixteen at a time, in two halves
 
@@ -43,6 +42,22 @@ def refused(shape: Shape) -> str:
     return library().reason
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a parameter's gradient is: rows of a weight's, or numbers of the sums in this form."""
+
+    weight: int = -1
+    first: int = 0
+    size: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+
+    def of(self, grown: native.Grown) -> Tensor | None:
+        if self.weight < 0:
+            return grown.sums.as_strided(self.size, self.stride, self.first)
+        whole = grown.weights[self.weight]
+        return None if whole is None else whole[self.first : self.first + self.size[0]]
+
+
 class NativeBlock(FastBlock):
     """`weights` and `updated` are what learns, for `Layouts` to bring in."""
 
@@ -55,8 +70,8 @@ class NativeBlock(FastBlock):
         fixed: bool,
         room: native.Room,
     ) -> None:
-        parts = [tuple(one for one in (norm.scale_h, norm.shift_h) if one is not None) for norm in norms]
-        super().__init__(linears, parts, fixed)
+        of_norms = [tuple(one for one in (norm.scale_h, norm.shift_h) if one is not None) for norm in norms]
+        super().__init__(linears, of_norms, fixed)
         self._fixed = fixed
         found = [one.map(back=not fixed) for one in linears]
         maps = [one for one, _ in found]
@@ -65,6 +80,11 @@ class NativeBlock(FastBlock):
         self.weights: list[Weight] = [weight for one, (_, weights) in learnt if one.learns.weight for weight in weights]
         self.updated: list[Map] = [one for one, joined in zip(maps, linears, strict=True) if joined.learns.update]
         self._block = native.Block(calls, layout, maps, [one.learns for one in linears], norms, room)
+        places = [*_of_norms(self._block, norms), *_of_maps(maps, linears)]
+        learning = [at for at, one in enumerate(self.parameters) if one.requires_grad]
+        self._places = [places[at] for at in learning]
+        self._factors = [self._factors[at] for at in learning]
+        self.parameters = [self.parameters[at] for at in learning]
 
     def forward(self, x_nh: Tensor, around: Around) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         return native.forward(x_nh, around, self._block, keeps=not self._fixed)
@@ -74,8 +94,40 @@ class NativeBlock(FastBlock):
 
     def backward(
         self, dx_nh: Tensor, kept: tuple[Tensor, ...], around: Around, wants_input: bool
-    ) -> tuple[Tensor | None, post_norm.BlockGradients]:
-        return native.backward(dx_nh, kept, around, self._block, wants_input)
+    ) -> tuple[Tensor | None, list[Tensor | None]]:
+        dx, grown = native.backward(dx_nh, kept, around, self._block, wants_input)
+        answer = [place.of(grown) for place in self._places]
+        scale([(one, factor) for one, factor in zip(answer, self._factors, strict=True) if one is not None])
+        return dx, answer
+
+
+def _of_norms(block: native.Block, norms: list[native.Norm]) -> list[_Place]:
+    """Of scale and shift of each norm, in the order of a block's parameters."""
+    found: list[_Place] = []
+    for one, norm in zip(block.of_norms, norms, strict=True):
+        size = tuple(norm.scale_h.shape)
+        found.append(_Place(first=one.at_scale, size=size, stride=(1,)))
+        if norm.shift_h is not None:
+            found.append(_Place(first=one.at_shift, size=size, stride=(1,)))
+    return found
+
+
+def _of_maps(maps: list[Map], linears: list[Joined]) -> list[_Place]:
+    """Of weights, biases, A and B of each map's parts, in the order of a block's parameters."""
+    found: list[_Place] = []
+    for place, (one, joined) in enumerate(zip(maps, linears, strict=True)):
+        struct = one.struct
+        found += [_Place(place, part.first, (part.columns,)) for part in one.parts]
+        if joined.biased:
+            found += [_Place(-1, struct.at_bias + part.first, (part.columns,), (1,)) for part in one.parts]
+        updated = [(part, rank) for part, rank in zip(one.parts, joined.ranks, strict=True) if rank]
+        for part, rank in updated:
+            first = struct.at_a + part.first_rank * struct.inputs
+            found.append(_Place(-1, first, (rank, struct.inputs), (struct.inputs, 1)))
+        for part, rank in updated:
+            first = struct.at_b + part.first_rank * struct.outputs + part.first
+            found.append(_Place(-1, first, (part.columns, rank), (1, struct.outputs)))
+    return found
 
 
 def native_bert_block(

@@ -3,7 +3,7 @@
 The arithmetic is that of `kernels/post_norm.py` and `pre_norm.py` with fewer roundings between the parts. Not here:
 which parameters stand behind (`train/native_blocks.py`). Axes: n rows (tokens), h hidden.
 
-    z_nh, kept = forward(x_nh, around, block, keeps=True); dx_nh, found = backward(dz_nh, kept, around, block, True)
+    z_nh, kept = forward(x_nh, around, block, keeps=True); dx_nh, grown = backward(dz_nh, kept, around, block, True)
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paretune.kernels.linear import Learns, LinearGradients
+from paretune.kernels.linear import Learns
 from paretune.kernels.native.maps import Map, MapStruct, address, weight_slope
-from paretune.kernels.post_norm import BlockGradients
 from paretune.kernels.rows import Around
 
 POINTER = ctypes.c_void_p
@@ -60,7 +59,7 @@ def pre_norm_layout(hidden: int, inner: int, queries: int, keys: int, width: int
     return Layout("pre_norm", narrow, (queries, 2), (1, 3, 5, None), (queries, keys, width), turns=True)
 
 
-class _Norm(ctypes.Structure):
+class NormStruct(ctypes.Structure):
     _fields_ = [
         ("scale", POINTER), ("shift", POINTER), ("epsilon", ctypes.c_double),
         ("at_scale", ctypes.c_int64), ("at_shift", ctypes.c_int64),
@@ -68,7 +67,7 @@ class _Norm(ctypes.Structure):
 
 
 class _Block(ctypes.Structure):
-    _fields_ = [("maps", MapStruct * 4), ("norms", _Norm * 2), ("sizes", ctypes.c_int64 * 3)]
+    _fields_ = [("maps", MapStruct * 4), ("norms", NormStruct * 2), ("sizes", ctypes.c_int64 * 3)]
 
 
 class _Kept(ctypes.Structure):
@@ -111,36 +110,30 @@ class Block:
     ) -> None:  # fmt: skip
         self.calls, self.layout, self.maps, self.learns, self._norms = calls, layout, maps, learns, norms
         self.room = room
-        self._places: dict[tuple[int, str], tuple[int, int, int]] = {}
         self.size = 0
-        for place, (one, learn) in enumerate(zip(maps, learns, strict=True)):
+        for one, learn in zip(maps, learns, strict=True):
             if learn.update and one.rank:
-                one.struct.at_a = self._take(place, "a", one.rank, one.struct.inputs)
-                one.struct.at_b = self._take(place, "b", one.rank, one.struct.outputs)
+                one.struct.at_a = self._take(one.rank * one.struct.inputs)
+                one.struct.at_b = self._take(one.rank * one.struct.outputs)
             if learn.bias:
-                one.struct.at_bias = self._take(place, "bias", 1, one.struct.outputs)
-        of_norms: list[_Norm] = []
-        for place, norm in enumerate(norms):
-            at_scale = self._take(place, "scale", 1, len(norm.scale_h)) if norm.scale_learns else -1
-            at_shift = self._take(place, "shift", 1, len(norm.scale_h)) if norm.shift_learns else -1
-            of_norms.append(_Norm(address(norm.scale_h), address(norm.shift_h), norm.epsilon, at_scale, at_shift))
+                one.struct.at_bias = self._take(one.struct.outputs)
+        self.of_norms: list[NormStruct] = []
+        for norm in norms:
+            at_scale = self._take(len(norm.scale_h)) if norm.scale_learns else -1
+            at_shift = self._take(len(norm.scale_h)) if norm.shift_learns else -1
+            found = NormStruct(address(norm.scale_h), address(norm.shift_h), norm.epsilon, at_scale, at_shift)
+            self.of_norms.append(found)
         self.struct = _Block(
-            (MapStruct * 4)(*(one.struct for one in maps)), (_Norm * 2)(*of_norms), (ctypes.c_int64 * 3)(*layout.sizes)
+            (MapStruct * 4)(*(one.struct for one in maps)),
+            (NormStruct * 2)(*self.of_norms),
+            (ctypes.c_int64 * 3)(*layout.sizes),
         )
         self.narrow_width = sum(layout.narrow) + sum(one.stride for one in maps)
 
-    def _take(self, place: int, name: str, rows: int, columns: int) -> int:
+    def _take(self, size: int) -> int:
         at = self.size
-        self._places[place, name] = (at, rows, columns)
-        self.size += rows * columns
+        self.size += size
         return at
-
-    def found(self, sums: Tensor, place: int, name: str) -> Tensor | None:
-        """A part of the sums, (rows, columns)."""
-        if (place, name) not in self._places:
-            return None
-        at, rows, columns = self._places[place, name]
-        return sums[at : at + rows * columns].view(rows, columns)
 
     def drawn(self) -> Tensor:
         """Seeds of what each map's update drops, from torch's global generator."""
@@ -193,9 +186,17 @@ def forward(x_nh: Tensor, around: Around, block: Block, keeps: bool) -> tuple[Te
     return z_nh, kept
 
 
+@dataclass(frozen=True)
+class Grown:
+    """Gradients of a block: of the weights of the maps that learn, (o, i) in fp32, and all sums one after another."""
+
+    weights: tuple[Tensor | None, ...]
+    sums: Tensor
+
+
 def backward(
     dz_nh: Tensor, kept: tuple[Tensor, ...], around: Around, block: Block, wants_input: bool
-) -> tuple[Tensor | None, BlockGradients]:
+) -> tuple[Tensor | None, Grown]:
     """Gradients of the input, where it is wanted, and of the parts."""
     dz_nh, rows = dz_nh.contiguous(), len(dz_nh)
     dx_nh = torch.empty_like(dz_nh) if wants_input else None
@@ -208,11 +209,9 @@ def backward(
         *arguments, POINTER(dz_nh.data_ptr()), POINTER(address(dx_nh)), ctypes.byref(block.pointers(kept, rows)),
         ctypes.byref(pointers), POINTER(sums.data_ptr()), ctypes.c_int64(block.size), POINTER(total.data_ptr()),
     )  # fmt: skip
-    weights = [_weight(block, kept, rows, slopes, place) for place in range(4)]
+    weights = tuple(_weight(block, kept, rows, slopes, place) for place in range(4))
     block.room.given_back(kept)
-    linears = tuple(_linear(block, total, place, weights[place]) for place in range(4))
-    norms = tuple(_norm(block, total, place) for place in range(2))
-    return dx_nh, BlockGradients(linears, norms)
+    return dx_nh, Grown(weights, total)
 
 
 def _slopes(block: Block, rows: int) -> list[Tensor | None]:
@@ -232,14 +231,3 @@ def _weight(
     given = slopes[4] if which is None else block.given(kept, rows, which)
     assert given is not None
     return weight_slope(block.calls, slope, given)
-
-
-def _linear(block: Block, sums: Tensor, place: int, weight_oi: Tensor | None) -> LinearGradients:
-    bias, a_ri, b_ro = (block.found(sums, place, name) for name in ("bias", "a", "b"))
-    return LinearGradients(weight_oi, None if bias is None else bias[0], a_ri, None if b_ro is None else b_ro.T)
-
-
-def _norm(block: Block, sums: Tensor, place: int) -> tuple[Tensor | None, ...]:
-    scale, shift = (block.found(sums, place, name) for name in ("scale", "shift"))
-    found = None if scale is None else scale[0]
-    return (found,) if block.layout.turns else (found, None if shift is None else shift[0])

@@ -92,6 +92,7 @@ class Map:
     ) -> None:
         """`bias_o` in fp32; `update` in bf16, with rows of A padded to even counts and B's to the stride."""
         self._held = bias_o, update  # the kernels have their addresses
+        self.parts = tuple(parts)
         self._forth = torch.empty(outputs * inputs, dtype=torch.bfloat16)
         self._back = torch.empty(outputs * inputs, dtype=torch.bfloat16) if back else None
         rank = 0 if update is None else len(update.a_ri)
