@@ -109,7 +109,7 @@ def test_a_ceiling_is_a_rate_of_products() -> None:
 def test_the_ceiling_comes_from_a_process_of_its_own() -> None:
     """One JSON object on standard output."""
     asked = {"shapes": [[32, 64, 2], [64, 32, 2]], "rows": 16, "threads": 1, "seconds": 0.02, "precision": "fp32"}
-    command = [sys.executable, "-m", "paretune.measure.machine", json.dumps(asked)]
+    command = [sys.executable, "-m", "paretune.study.bench_train_ceiling", json.dumps(asked)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["flops_per_second"] > 0

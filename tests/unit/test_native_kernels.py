@@ -15,6 +15,7 @@ from paretune.core.config import JsonObject
 from paretune.kernels.native import library as room
 from paretune.kernels.native.batches import GROUP_ROWS, SHARES, Batch, neighbours
 from paretune.kernels.native.library import Library, library
+from paretune.kernels.native.maps import products
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_encoder
@@ -201,6 +202,16 @@ def test_memory_of_a_pass_is_used_again(models: dict[str, str]) -> None:
     with fast_path(model, "bf16"):
         grown(slice(0, 9))
         assert torch.equal(grown(slice(0, 3)), alone)
+
+
+def test_a_product_alone_is_that_of_matrices() -> None:
+    """Rows that are no multiple of anything; sums in fp32, rounded once."""
+    calls, random = library().calls, torch.Generator().manual_seed(5)
+    assert calls is not None
+    x_ni, w_oi = (torch.randn(size, generator=random).bfloat16() for size in ((205, 128), (192, 128)))
+    found = products(calls)(x_ni, w_oi)()
+    assert isinstance(found, Tensor)
+    torch.testing.assert_close(found.float(), x_ni.float() @ w_oi.float().T, rtol=2**-8, atol=1e-3)
 
 
 def test_a_batch_is_cut_by_its_lengths_alone() -> None:

@@ -5,19 +5,19 @@ arithmetic a training needs (`flops.py`), what the machine is called (`repro/pro
 used, which the caller sets. Roofline: Williams et al. 2009 (https://doi.org/10.1145/1498765.1498785).
 
     matrix_flops_per_second({(384, 384): 4, (384, 1536): 1, (1536, 384): 1}, rows=1500)
-    python -m paretune.measure.machine '{"shapes": [[384, 384, 4]], "rows": 1500, "threads": 2}'
 """
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
+
+Way = Callable[[torch.Tensor, torch.Tensor], Callable[[], object]]  # rows, weight → a call that multiplies them
 
 LEAST_ROUNDS = 5
 COPIED_BYTES = 256 * 2**20  # beyond any cache
@@ -29,11 +29,13 @@ def matrix_flops_per_second(
     rows: int,
     precision: Literal["bf16", "fp32"] = "bf16",
     seconds: float = 2.0,
+    others: Sequence[Way] = (),
 ) -> float:
     """FLOP a second of products (rows × inputs)·(inputs × outputs), each shape weighted by how often it occurs.
 
     `shapes`: (inputs, outputs) → count. Each is timed in turn for about `seconds` in all, in both layouts of the
-    weights, and its faster layout's median counts; so no product of the model is asked for more than was reached.
+    weights and by the `others`, and the fastest median counts; so no product of the model is asked for more than was
+    reached.
     """
     draw = torch.Generator().manual_seed(0)
     total_flops = total_seconds = 0.0
@@ -43,10 +45,12 @@ def matrix_flops_per_second(
             w_oi = torch.randn(outputs, inputs, generator=draw).to(DTYPES[precision])
             w_io = w_oi.t().contiguous()
             out_no = torch.empty(rows, outputs, dtype=DTYPES[precision])
-            took = min(
-                _median_seconds(lambda x=x_ni, w=w, out=out_no: torch.mm(x, w, out=out), seconds / len(shapes) / 2)
-                for w in (w_oi.t(), w_io)
-            )
+            calls: list[Callable[[], object]] = [
+                partial(torch.mm, x_ni, w_oi.t(), out=out_no),
+                partial(torch.mm, x_ni, w_io, out=out_no),
+                *(way(x_ni, w_oi) for way in others),
+            ]
+            took = min(_median_seconds(call, seconds / len(shapes) / len(calls)) for call in calls)
             total_flops += 2.0 * rows * inputs * outputs * count
             total_seconds += took * count
     return total_flops / total_seconds
@@ -69,17 +73,3 @@ def _median_seconds(work: Callable[[], object], seconds: float) -> float:
         work()
         found.append(time.perf_counter() - began)
     return statistics.median(found)
-
-
-def main(asked: str) -> None:
-    """Measure in this process what a JSON object asks for, and print one JSON object."""
-    wanted = json.loads(asked)
-    torch.set_num_threads(wanted["threads"])
-    shapes = {(inputs, outputs): count for inputs, outputs, count in wanted["shapes"]}
-    precision = wanted.get("precision", "bf16")
-    found = matrix_flops_per_second(shapes, wanted["rows"], precision, wanted.get("seconds", 2.0))
-    print(json.dumps({"flops_per_second": found, "precision": precision}))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -1,6 +1,6 @@
 """Starts the processes of `paretune bench train`, one at a time, and reads what each prints last.
 
-Not here: what they do (`bench_train_ours.py`, `measure/machine.py`, the peer's script of `benchmarks/`).
+Not here: what they do (`bench_train_ours.py`, `bench_train_ceiling.py`, the peer's script of `benchmarks/`).
 
     run = Runner("bert", Path("/tmp/bench"), Path("benchmarks/peer_speed.py")); run.ours(job).tokens_per_second
 """
@@ -57,7 +57,7 @@ class Runner:
             "threads": usable_cores(),
             "seconds": CEILING_SECONDS,
         }
-        found = _last_line(["-m", "paretune.measure.machine", json.dumps(asked)], self._workers)
+        found = _last_line(["-m", "paretune.study.bench_train_ceiling", json.dumps(asked)], self._workers)
         return float(found["flops_per_second"])
 
     def _sample(self, job: Job, command: Sequence[str], environment: Mapping[str, str]) -> Sample:

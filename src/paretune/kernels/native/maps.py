@@ -9,7 +9,7 @@ Not here: the kernels (`maps.h`), building them (`library.py`), which parameter 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -175,3 +175,25 @@ def _panels(outputs: int, parts: Sequence[Part], rank: int) -> list[list[int]]:
         found.append([start, count, place])
         place += PANEL * count
     return found
+
+
+def products(calls: ctypes.CDLL) -> Callable[[Tensor, Tensor], Callable[[], object]]:
+    """For rows (n, i) and a weight (o, i), both bf16: a call that multiplies them, the weight laid out beforehand."""
+
+    def way(x_ni: Tensor, w_oi: Tensor) -> Callable[[], object]:
+        (outputs, inputs), threads = w_oi.shape, ctypes.c_int64(torch.get_num_threads())
+        held = Map(inputs, outputs, None, None, [], back=False)
+        w_oi = w_oi.float()
+        Layouts(calls, [held.weight(w_oi, 0)], []).refresh()
+        y_no = torch.empty(len(x_ni), outputs, dtype=torch.bfloat16)
+
+        def call() -> Tensor:
+            calls.plain_product(
+                ctypes.c_void_p(x_ni.data_ptr()), ctypes.c_int64(len(x_ni)), ctypes.c_int64(inputs),
+                ctypes.c_void_p(held.struct.forth), ctypes.c_int64(outputs), ctypes.c_void_p(y_no.data_ptr()), threads,
+            )  # fmt: skip
+            return y_no
+
+        return call
+
+    return way

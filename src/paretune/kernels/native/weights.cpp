@@ -31,6 +31,20 @@ void pack_low_rank(const Map* const* maps, std::int64_t count, std::int64_t thre
   for (std::int64_t i = 0; i < count; ++i) pack_update(*maps[i]);
 }
 
+// y (rows × out, bf16) = x Wᵀ, nothing else: how fast a product is alone.
+void plain_product(const bf16* x, std::int64_t rows, std::int64_t in, const bf16* forth, std::int64_t out, bf16* y,
+                   std::int64_t threads) {
+#pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast<int>(threads))
+  for (std::int64_t r0 = 0; r0 < rows; r0 += TILE) {
+    int some = static_cast<int>(std::min<std::int64_t>(TILE, rows - r0));
+    bf16* to = y + r0 * out;
+    product(some, x + r0 * in, in, static_cast<int>(in), forth, static_cast<int>(out), Update{},
+            [&](int r, int c0, __m512* sums) {
+              for (int j = 0; j < 4; ++j) store(to + r * out + c0 + 16 * j, sums[j]);
+            });
+  }
+}
+
 // to (out × in, fp32) = dyᵀ x over `rows`.
 void weight_slope(const bf16* dy, const bf16* x, std::int64_t rows, std::int64_t out, std::int64_t in, float* to,
                   std::int64_t threads) {
