@@ -28,8 +28,9 @@ processes that were run in turn on an otherwise idle machine.
   and bf16 autocast with batches of like length.
 - **tokens a second** counts real tokens, not padding.
 - **roofline fraction** is useful arithmetic a second over the matrix ceiling: the model's own products in the batch's
-  own size, measured in the same minute. Useful are 4 (LoRA) or 6 (full) FLOP for each weight of the blocks and token,
-  and attention; not the embeddings, the updates' own products, padding, or what is computed twice.
+  own size, by torch or by our kernels, whichever is faster, measured in the same minute. Useful are 4 (LoRA) or 6
+  (full) FLOP for each weight of the blocks and token, and attention; not the embeddings, the updates' own products,
+  padding, or what is computed twice.
 - **memory** ratios are of peaks above the process's size after its imports; the sizes beside them are whole peaks. The
   peak comes with the largest batch, whose positions (padding included) are given for both sides."""
 NO_LORA = "LoRA only"
