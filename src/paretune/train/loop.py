@@ -32,6 +32,7 @@ from paretune.train.fast_encoder import fast_path
 from paretune.train.frozen_prefix import Inputs, Shelf, inputs_of
 from paretune.train.optim import adamw, schedule_factor, set_learning_rate, whole_decay
 
+CLIP_EPSILON = 1e-6  # as torch's clip_grad_norm_ has it
 RECIPE = 7  # raised when the same settings would train to other numbers: 7, blocks in C++
 
 
@@ -159,5 +160,7 @@ def _step(
         loss += part.item()
         tokens += sum(len(encoded.ids[row]) for row in rows)
         padded += inputs.positions(rows)
-    norm = float(torch.nn.utils.clip_grad_norm_(moving, spec.clip_norm))
-    return _Gradients(loss, norm, tokens, padded)
+    norm = torch.nn.utils.get_total_norm([one.grad for one in moving if one.grad is not None])
+    if not norm + CLIP_EPSILON < spec.clip_norm:  # else all gradients would be multiplied by 1; so written for NaN too
+        torch.nn.utils.clip_grads_with_norm_(moving, spec.clip_norm, norm)
+    return _Gradients(loss, float(norm), tokens, padded)
