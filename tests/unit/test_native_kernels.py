@@ -12,7 +12,8 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from paretune.core.config import JsonObject
-from paretune.kernels.native import library as room
+from paretune.kernels.native import build as room
+from paretune.kernels.native import library as loaded
 from paretune.kernels.native.batches import GROUP_ROWS, SHARES, Batch, neighbours
 from paretune.kernels.native.library import Library, library
 from paretune.kernels.native.maps import products
@@ -234,13 +235,13 @@ def test_without_them_the_reason_is_said(monkeypatch: pytest.MonkeyPatch, tmp_pa
     elif why == "g++":
         monkeypatch.setenv("PATH", str(tmp_path))
     elif why == "processor":
-        monkeypatch.setattr(room, "_processor_flags", lambda: ["avx2"])
+        monkeypatch.setattr(room, "processor_flags", lambda: ["avx2"])
     else:
         compiler = tmp_path / "g++"
         compiler.write_text("#!/bin/sh\nexit 1\n")
         compiler.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    found = room.library.__wrapped__()
+    found = loaded.library.__wrapped__()
     said = {"PARETUNE_NATIVE": "PARETUNE_NATIVE=0", "g++": "no g++", "processor": "avx512f", "broken": "did not build"}
     assert found.calls is None and said[why] in found.reason and "\n" not in found.reason
 

@@ -23,6 +23,7 @@ from paretune.core.errors import RunError, UnknownNameError, said
 from paretune.data.encoding import encode
 from paretune.data.prepare import prepare
 from paretune.data.sources import DataSpec
+from paretune.kernels.native.build import prepare_kernels
 from paretune.measure.flops import Arithmetic, arithmetic
 from paretune.measure.speed import Job
 from paretune.models.classifier import EncoderClassifier
@@ -67,6 +68,7 @@ def bench_train(plan: BenchPlan, say: Callable[[str], None]) -> JsonObject:
     script = peer_script(plan.peer)
     if script is None:
         say(f"no {PEERS[plan.peer]} here, which stands in a checkout of paretune: nothing is compared")
+    prepare_kernels(say)
     say(f"reading {plan.data}, counting {plan.model}")
     kind, job = prepared_job(plan)
     counted, rows = shapes_of(job)

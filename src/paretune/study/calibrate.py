@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from torch import nn
 
 from paretune.core.errors import RunError, UsageError
+from paretune.kernels.native.build import prepare_kernels
 from paretune.measure.accounting import Census, census, computed
 from paretune.measure.calibration import Calibration, Sample, fit
 from paretune.methods.method import METHODS, Adaptation
@@ -76,6 +77,7 @@ def calibration(shape: ProbeShape, note: Callable[[str], None], again: bool = Fa
         return found
     where = f"{shape.model}, {shape.batch_size} × {shape.max_tokens} tokens, {shape.precision}"
     note(f"measuring steps of {where}: at most {PROBE_SECONDS:g} s, once")
+    prepare_kernels(note)
     began = time.perf_counter()
     kinds = representatives(shape.model)
     samples = _samples(shape, kinds, began)

@@ -26,6 +26,8 @@ from paretune.core.limits import wait_briefly
 from paretune.data.explore import explore
 from paretune.data.prepare import Prepared, load, prepare, save
 from paretune.data.sources import DataSpec
+from paretune.kernels.native.build import prepare_kernels
+from paretune.methods.method import Adaptation
 from paretune.models.loading import load_tokenizer
 from paretune.models.precision import chosen_precision
 from paretune.models.sources import model_digest, model_notes
@@ -307,6 +309,8 @@ def run_study(study: Study, runs_root: Path, progress: Progress, command: str) -
             digests, record = describe(study, folder, digest, command, progress)
             folder.write_study(record)
             _keep_constants(study, folder)
+            if any(isinstance(choice.method, Adaptation) for choice in study.methods.values()):
+                prepare_kernels(progress.note)
     except UsageError:
         _clear_if_new(folder)
         raise

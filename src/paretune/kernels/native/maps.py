@@ -1,6 +1,6 @@
 """Linear maps as the C++ kernels want them.
 
-Not here: the kernels (`maps.h`), building them (`library.py`), which parameter stands behind a map
+Not here: the kernels (`maps.h`), building them (`build.py`, `library.py`), which parameter stands behind a map
 (`train/native_blocks.py`). Axes: i input features, o output features, r numbers of all low-rank updates of a map.
 
     one = Map(384, 1536, bias_o, update, [Part(0, 1536, 0, 8)], back=True); Layouts(calls, [one.weight(w_oi, 0)], [one])

@@ -48,7 +48,7 @@ void plain_product(const bf16* x, std::int64_t rows, std::int64_t in, const bf16
 // to (out × in, fp32) = dyᵀ x over `rows`.
 void weight_slope(const bf16* dy, const bf16* x, std::int64_t rows, std::int64_t out, std::int64_t in, float* to,
                   std::int64_t threads) {
-  static std::vector<std::int32_t> pairs;
+  static thread_local std::vector<std::int32_t> pairs;
   const int n = static_cast<int>(rows), inputs = static_cast<int>(in);
   const std::int64_t half = (rows + 1) / 2;
   std::int32_t* right = room(pairs, static_cast<std::size_t>(half) * in);
