@@ -123,7 +123,8 @@ class Joined:
         """As the kernels in C++ compute it, and the weights that it wants to have laid out; `back`: gradients pass."""
         ranks = [sum(self._held_ranks[:place]) for place in range(len(self._held_ranks))]
         firsts = [sum(self._sizes[:place]) for place in range(len(self._sizes))]
-        parts = [Part(*one) for one in zip(firsts, self._sizes, ranks, self._held_ranks, strict=True)]
+        factors = [one.scaling for one in self._parts]
+        parts = [Part(*one) for one in zip(firsts, self._sizes, ranks, self._held_ranks, factors, strict=True)]
         found = Map(self.inputs, self.outputs, self._bias_o, self.update, parts, back, self.dropped)
         weights = [one.detach() for one in self.weights]
         return found, [found.weight(one, first) for one, first in zip(weights, firsts, strict=True)]

@@ -18,7 +18,7 @@ from paretune.kernels.native import blocks as native
 from paretune.kernels.native.library import library
 from paretune.kernels.native.maps import Layouts, Map, Weight, fits
 from paretune.kernels.rows import Around
-from paretune.train.fast_blocks import FastBlock, Joined, bert_parts, llama_parts, scale
+from paretune.train.fast_blocks import FastBlock, Joined, bert_parts, llama_parts
 
 HEAD_STEP = 32  # the features of a head are computed sixteen at a time, in two halves
 
@@ -83,7 +83,6 @@ class NativeBlock(FastBlock):
         places = [*_of_norms(self._block, norms), *_of_maps(maps, linears)]
         learning = [at for at, one in enumerate(self.parameters) if one.requires_grad]
         self._places = [places[at] for at in learning]
-        self._factors = [self._factors[at] for at in learning]
         self.parameters = [self.parameters[at] for at in learning]
 
     def forward(self, x_nh: Tensor, around: Around) -> tuple[Tensor, tuple[Tensor | None, ...]]:
@@ -96,9 +95,7 @@ class NativeBlock(FastBlock):
         self, dx_nh: Tensor, kept: tuple[Tensor, ...], around: Around, wants_input: bool
     ) -> tuple[Tensor | None, list[Tensor | None]]:
         dx, grown = native.backward(dx_nh, kept, around, self._block, wants_input)
-        answer = [place.of(grown) for place in self._places]
-        scale([(one, factor) for one, factor in zip(answer, self._factors, strict=True) if one is not None])
-        return dx, answer
+        return dx, [place.of(grown) for place in self._places]
 
 
 def _of_norms(block: native.Block, norms: list[native.Norm]) -> list[_Place]:

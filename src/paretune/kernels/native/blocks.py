@@ -128,6 +128,12 @@ class Block:
             (NormStruct * 2)(*self.of_norms),
             (ctypes.c_int64 * 3)(*layout.sizes),
         )
+        self.factors = torch.ones(self.size)
+        for one in maps:
+            if one.struct.at_b >= 0:
+                of_b = self.factors[one.struct.at_b :][: one.rank * one.struct.outputs].view(one.rank, -1)
+                for part in one.parts:
+                    of_b[part.first_rank : part.first_rank + part.rank] = part.factor
         self.narrow_width = sum(layout.narrow) + sum(one.stride for one in maps)
 
     def _take(self, size: int) -> int:
@@ -207,7 +213,8 @@ def backward(
     arguments, _ = _before(around, block)
     getattr(block.calls, f"{block.layout.kernel}_backward")(
         *arguments, POINTER(dz_nh.data_ptr()), POINTER(address(dx_nh)), ctypes.byref(block.pointers(kept, rows)),
-        ctypes.byref(pointers), POINTER(sums.data_ptr()), ctypes.c_int64(block.size), POINTER(total.data_ptr()),
+        ctypes.byref(pointers), POINTER(sums.data_ptr()), ctypes.c_int64(block.size),
+        POINTER(block.factors.data_ptr()), POINTER(total.data_ptr()),
     )  # fmt: skip
     weights = tuple(_weight(block, kept, rows, slopes, place) for place in range(4))
     block.room.given_back(kept)

@@ -39,12 +39,14 @@ class MapStruct(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Part:
-    """One of the maps that are joined: its columns of the output, and its numbers of the update (an even count)."""
+    """One of the maps that are joined: its columns of the output, its numbers of the update (an even count), and what
+    the gradient of B is multiplied by."""
 
     first: int
     columns: int
     first_rank: int
     rank: int
+    factor: float = 1.0
 
 
 def even(rank: int) -> int:

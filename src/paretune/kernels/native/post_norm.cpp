@@ -211,10 +211,10 @@ void post_norm_forward(const Block* block, const Batch* batch, const float* x, f
   each_group(*batch, [&](const Group& group) { forward_group(*block, *batch, group, x, z, *kept); });
 }
 
-// `sums`: room for shares × size numbers, `total`: size; dx null where it is not wanted.
+// `sums`: room for shares × size numbers; `factors`, `total`: size; dx null where it is not wanted.
 void post_norm_backward(const Block* block, const Batch* batch, const float* dz, float* dx, const Kept* kept,
-                        const Slopes* slopes, float* sums, std::int64_t size, float* total) {
-  each_group_summed(*batch, sums, size, total, [&](const Group& group, float* own) {
+                        const Slopes* slopes, float* sums, std::int64_t size, const float* factors, float* total) {
+  each_group_summed(*batch, sums, size, factors, total, [&](const Group& group, float* own) {
     backward_group(*block, *batch, group, dz, dx, *kept, *slopes, own);
   });
 }

@@ -241,10 +241,11 @@ void pre_norm_forward(const Block* block, const Batch* batch, const Turn* by, co
   each_group(*batch, [&](const Group& group) { forward_group(*block, *batch, group, *by, x, z, *kept); });
 }
 
-// `sums`: room for shares × size numbers, `total`: size; dx null where it is not wanted.
+// `sums`: room for shares × size numbers; `factors`, `total`: size; dx null where it is not wanted.
 void pre_norm_backward(const Block* block, const Batch* batch, const Turn* by, const float* dz, float* dx,
-                       const Kept* kept, const Slopes* slopes, float* sums, std::int64_t size, float* total) {
-  each_group_summed(*batch, sums, size, total, [&](const Group& group, float* own) {
+                       const Kept* kept, const Slopes* slopes, float* sums, std::int64_t size, const float* factors,
+                       float* total) {
+  each_group_summed(*batch, sums, size, factors, total, [&](const Group& group, float* own) {
     backward_group(*block, *batch, group, *by, dz, dx, *kept, *slopes, own);
   });
 }

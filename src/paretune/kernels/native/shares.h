@@ -25,9 +25,10 @@ void each_group(const Batch& batch, F&& f) {
     for (std::int64_t g = batch.of_share[share]; g < batch.of_share[share + 1]; ++g) f(batch.groups[g]);
 }
 
-// Each share sums into a row of `sums` (shares × size, size a multiple of 16); `total` is the sum of the rows in order.
+// Each share sums into a row of `sums` (shares × size, size a multiple of 16); `total` is the sum of the rows in order,
+// times `factors`.
 template <class F>
-void each_group_summed(const Batch& batch, float* sums, std::int64_t size, float* total, F&& f) {
+void each_group_summed(const Batch& batch, float* sums, std::int64_t size, const float* factors, float* total, F&& f) {
 #pragma omp parallel num_threads(static_cast<int>(batch.threads))
   {
 #pragma omp for schedule(dynamic, 1)
@@ -41,7 +42,7 @@ void each_group_summed(const Batch& batch, float* sums, std::int64_t size, float
       __m512 sum = load(sums + i);
       for (std::int64_t share = 1; share < batch.shares; ++share)
         sum = _mm512_add_ps(sum, load(sums + share * size + i));
-      store(total + i, sum);
+      store(total + i, _mm512_mul_ps(sum, load(factors + i)));
     }
   }
 }
