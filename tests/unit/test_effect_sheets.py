@@ -15,7 +15,9 @@ from paretune.core.errors import UnknownNameError
 from paretune.dashboard.generated import Size, write_generated
 from paretune.records.store import StudyFolder
 from paretune.report.budgets import budget_data
+from paretune.report.claims import Ledger, judged
 from paretune.report.draws import draws_of
+from paretune.report.effect_claims import EffectCondition, weigh_effect
 from paretune.report.effect_sheets import advice_of, effect_sheets, pairs_of, standing_of
 from paretune.report.factors import effects_of, groups_of
 from paretune.report.facts import StudyFacts, gather
@@ -133,3 +135,39 @@ def test_the_shipped_design_tells_its_effects_apart(facts: StudyFacts, name: str
     assert group.factors["alpha rule"] == ["16", "2r", "r", "rs 16"]
     matrix, _ = coded(list(group.settings.values()), group.factors, PAIRS)
     assert matrix.shape == (28, 21) and np.linalg.matrix_rank(matrix) == 21
+
+
+@pytest.mark.parametrize(
+    ("setting", "margin", "verdict"),
+    [
+        ("dropout", 0.05, "supported"),
+        ("rank", 0.001, "refuted"),
+        ("dropout", 0.0001, "undecided"),
+        ("rank", 0.5, "supported"),
+    ],
+)
+def test_a_claim_may_be_about_a_setting(facts: StudyFacts, setting: str, margin: float, verdict: str) -> None:
+    """All levels inside the margin, one outside, or neither; it shows the level that lies farthest from the mean."""
+    found = weigh_effect(
+        EffectCondition(study="s", setting=setting, beside=("targets", "layers"), margin=margin), facts
+    )
+    assert found.verdict == verdict
+    (group,) = groups_of(facts)
+    fit = effects_of(facts, group, PAIRS).fit
+    assert fit is not None and found.farthest is not None
+    assert abs(found.farthest.interval.estimate) == max(abs(one.interval.estimate) for one in fit.of(setting))
+    assert len(found.run_ids) == 120
+
+
+def test_a_sentence_shows_the_farthest_level_and_a_missing_study_is_not_measured(facts: StudyFacts) -> None:
+    """With its sign and interval; an unknown setting is refused with the nearest."""
+    one = {"study": "s", "setting": "rank", "margin": 0.5}
+    claim = {"en": "It lies at {a}.", "ru": "Он отстоит на {a}.", "verdict": "supported", "effect": {"a": one}}
+    ledger = Ledger.model_validate({"claims": {"c": claim}})
+    assert re.fullmatch(
+        r"It lies at [−+]0\.\d{3} \(95 % interval [−+]\d\.\d{3} … [−+]\d\.\d{3}\)\.",
+        judged(ledger, {"s": facts})["c"].sentence(Words("en")),
+    )
+    assert judged(ledger, {})["c"].verdict == "not_measured"
+    with pytest.raises(UnknownNameError, match="rank"):
+        weigh_effect(EffectCondition(study="s", setting="rang", margin=0.1), facts)

@@ -1,9 +1,9 @@
 """The claims ledger: each sentence that states a result is a rule over records, with the verdict it was written under.
 
-Not here: where a claim stands in a report. A claim has one or more conditions, `when` over a study's records and
-`bench` over a published line of a bench; it is supported where all are, refuted where one is, undecided otherwise, and
-not measured where records are missing. The report's build fails when a verdict is no longer the one that stands in the
-ledger.
+Not here: where a claim stands in a report. A claim has one or more conditions, `when` over a study's records, `effect`
+over its settings (`effect_claims.py`) and `bench` over a published line of a bench; it is supported where all are,
+refuted where one is, undecided otherwise, and not measured where records are missing. The report's build fails when a
+verdict is no longer the one that stands in the ledger.
 
     ledger = load_toml(Path("results/claims.toml"), Ledger); judged(ledger, {"r8": facts})["lora-for-full"].verdict
 """
@@ -22,7 +22,8 @@ from paretune.core.errors import RecordError, UnknownNameError, said
 from paretune.records.schema import Measurements
 from paretune.report.bench_lines import BenchLine
 from paretune.report.bench_sheets import figure_text
-from paretune.report.facts import LEVEL, MEASURED, MethodFacts, StudyFacts
+from paretune.report.effect_claims import EffectCondition, weigh_effect
+from paretune.report.facts import LEVEL, MEASURED, MethodFacts, StudyFacts, bounds
 from paretune.report.wording import Words
 from paretune.stats.compare import compare
 from paretune.stats.intervals import Interval, t_interval
@@ -94,14 +95,16 @@ class Claim(Settings):
     ru: str
     verdict: Verdict
     when: dict[str, Condition] = Field(default_factory=dict[str, Condition])
+    effect: dict[str, EffectCondition] = Field(default_factory=dict[str, EffectCondition])
     bench: dict[str, BenchCondition] = Field(default_factory=dict[str, BenchCondition])
 
     @model_validator(mode="after")
     def _conditional(self) -> Claim:
-        if both := self.when.keys() & self.bench.keys():
-            raise ValueError(said(f"two conditions named {min(both)}", "each name once"))
-        if not self.when and not self.bench:
-            raise ValueError(said("no condition", "`when` or `bench`"))
+        names = [*self.when, *self.effect, *self.bench]
+        if twice := {one for one in names if names.count(one) > 1}:
+            raise ValueError(said(f"two conditions named {min(twice)}", "each name once"))
+        if not names:
+            raise ValueError(said("no condition", "`when`, `effect` or `bench`"))
         return self
 
 
@@ -117,7 +120,7 @@ class Evidence(Settings):
     Of a bench line: its figure, its file in the place of the runs, its date and processor.
     """
 
-    rule: Rule
+    rule: Rule | Literal["within_margin"]
     estimate: float | None
     low: float | None
     high: float | None
@@ -151,13 +154,14 @@ def judged(
     """Evaluate every claim; a study that is not among `studies`, or a line not in `bench`, is not measured.
 
     Raises:
-        UnknownNameError: a method that its study does not have, or a figure that its bench line does not have.
+        UnknownNameError: a method or a setting that its study does not have, or a figure that its bench line does not.
         RecordError: a cost that may not be ranked.
     """
     lines = bench or {}
     found: dict[str, Judged] = {}
     for name, claim in ledger.claims.items():
         evidence = {label: _weighed(one, studies.get(one.study)) for label, one in claim.when.items()}
+        evidence |= {label: _of_setting(one, studies.get(one.study)) for label, one in claim.effect.items()}
         evidence |= {label: _compared(one, lines.get(one.line)) for label, one in claim.bench.items()}
         verdict = _together([one.verdict for one in evidence.values()])
         found[name] = Judged(
@@ -221,6 +225,26 @@ def _weighed(condition: Condition, facts: StudyFacts | None) -> Evidence:
             "run_ids": run_ids,
         }
     )
+
+
+def _of_setting(condition: EffectCondition, facts: StudyFacts | None) -> Evidence:
+    """The level of a setting that lies farthest from the mean of all."""
+    nothing = Evidence(
+        rule=condition.rule, estimate=None, low=None, high=None, limit=condition.margin, verdict="not_measured",
+        run_ids=[],
+    )  # fmt: skip
+    found = weigh_effect(condition, facts) if facts is not None else None
+    if found is None or found.farthest is None:
+        return nothing
+    low, high = bounds(found.farthest.interval) or (None, None)
+    update: dict[str, object] = {
+        "estimate": found.farthest.interval.estimate,
+        "low": low,
+        "high": high,
+        "verdict": found.verdict,
+        "run_ids": found.run_ids,
+    }
+    return nothing.model_copy(update=update)
 
 
 def _compared(condition: BenchCondition, line: BenchLine | None) -> Evidence:
@@ -353,7 +377,7 @@ def _figure(one: Evidence, words: Words) -> str:
         return _bench_figure(one.estimate, one.date, words)
     if one.rule in COLLAPSE_RULES:
         return words.count(round(one.estimate))
-    quality = one.rule in QUALITY_RULES
+    quality = one.rule in (*QUALITY_RULES, "within_margin")
     digits = 3 if quality else 2 if one.estimate >= 0.1 else 4
     text = words.number(one.estimate, digits, signed=quality)
     if one.low is None or one.high is None:
