@@ -72,12 +72,12 @@ def calibration(shape: ProbeShape, note: Callable[[str], None], again: bool = Fa
         RunError: not one step could be measured.
         UnknownNameError: a type of model that is not known.
     """
+    prepare_kernels(note)
     found = None if again else known(shape)
     if found is not None and found.complete:
         return found
     where = f"{shape.model}, {shape.batch_size} × {shape.max_tokens} tokens, {shape.precision}"
     note(f"measuring steps of {where}: at most {PROBE_SECONDS:g} s, once")
-    prepare_kernels(note)
     began = time.perf_counter()
     kinds = representatives(shape.model)
     samples = _samples(shape, kinds, began)

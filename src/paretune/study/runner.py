@@ -308,9 +308,9 @@ def run_study(study: Study, runs_root: Path, progress: Progress, command: str) -
         with locked(folder.data):  # two runners that start together would write the same files
             digests, record = describe(study, folder, digest, command, progress)
             folder.write_study(record)
-            _keep_constants(study, folder)
             if any(isinstance(choice.method, Adaptation) for choice in study.methods.values()):
                 prepare_kernels(progress.note)
+            _keep_constants(study, folder)
     except UsageError:
         _clear_if_new(folder)
         raise
