@@ -109,6 +109,7 @@ class Block:
         norms: Sequence[Norm], room: Room,
     ) -> None:  # fmt: skip
         self.calls, self.layout, self.maps, self.learns, self._norms = calls, layout, maps, learns, norms
+        self.forth, self.back = (calls[f"{layout.kernel}_{way}"] for way in ("forward", "backward"))
         self.room = room
         self.size = 0
         for one, learn in zip(maps, learns, strict=True):
@@ -168,14 +169,13 @@ class Block:
         return kept[0][start : start + rows * width].view(rows, width)
 
 
-def _before(around: Around, block: Block) -> tuple[list[Any], tuple[Any, ...]]:
-    """The first arguments of either call, and what they point to."""
+def _before(around: Around, block: Block) -> list[Any]:
+    """The first arguments of either call."""
     assert around.batch is not None
     arguments: list[Any] = [ctypes.byref(block.struct), ctypes.byref(around.batch.struct)]
     if not block.layout.turns:
-        return arguments, ()
-    turn = _Turn(address(around.cos_wd), address(around.sin_wd))
-    return [*arguments, ctypes.byref(turn)], (turn,)
+        return arguments
+    return [*arguments, ctypes.byref(_Turn(address(around.cos_wd), address(around.sin_wd)))]
 
 
 def forward(x_nh: Tensor, around: Around, block: Block, keeps: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -186,9 +186,8 @@ def forward(x_nh: Tensor, around: Around, block: Block, keeps: bool) -> tuple[Te
     if keeps:
         kept = *block.room.taken(rows * block.narrow_width, rows * sum(block.layout.wide)), block.drawn()
     pointers = block.pointers(kept, rows) if keeps else _Kept(seeds=(ctypes.c_int64 * 4)(*block.drawn().tolist()))
-    arguments, _ = _before(around, block)
-    call = getattr(block.calls, f"{block.layout.kernel}_forward")
-    call(*arguments, POINTER(x_nh.data_ptr()), POINTER(z_nh.data_ptr()), ctypes.byref(pointers))
+    into = POINTER(x_nh.data_ptr()), POINTER(z_nh.data_ptr())
+    block.forth(*_before(around, block), *into, ctypes.byref(pointers))
     return z_nh, kept
 
 
@@ -210,10 +209,9 @@ def backward(
     assert around.batch is not None
     sums, total = torch.empty(around.batch.shares, block.size), torch.empty(block.size)
     pointers = _Slopes((POINTER * 4)(*(address(one) for one in slopes[:4])), address(slopes[4]))
-    arguments, _ = _before(around, block)
-    getattr(block.calls, f"{block.layout.kernel}_backward")(
-        *arguments, POINTER(dz_nh.data_ptr()), POINTER(address(dx_nh)), ctypes.byref(block.pointers(kept, rows)),
-        ctypes.byref(pointers), POINTER(sums.data_ptr()), ctypes.c_int64(block.size),
+    block.back(
+        *_before(around, block), POINTER(dz_nh.data_ptr()), POINTER(address(dx_nh)),
+        ctypes.byref(block.pointers(kept, rows)), ctypes.byref(pointers), POINTER(sums.data_ptr()), ctypes.c_int64(block.size),
         POINTER(block.factors.data_ptr()), POINTER(total.data_ptr()),
     )  # fmt: skip
     weights = tuple(_weight(block, kept, rows, slopes, place) for place in range(4))

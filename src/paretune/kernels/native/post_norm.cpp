@@ -98,12 +98,7 @@ void forward_group(const Block& block, const Batch& batch, const Group& group, c
     for (int j = 0; j < 4; ++j) store(qkv + static_cast<std::int64_t>(r) * 3 * h + c0 + 16 * j, sums[j]);
   });
   bf16* mixed = place(kept.mixed, r0, h, at.mixed, n);
-  for (std::int64_t t = group.text; t < group.end; ++t) {
-    std::int64_t from = batch.starts[t] - r0;
-    int tokens = static_cast<int>(batch.starts[t + 1] - batch.starts[t]);
-    attend(tokens, heads, qkv + from * 3 * h, mixed + from * h,
-           kept.lse ? kept.lse + (r0 + from) * heads.queries : nullptr, at.attention);
-  }
+  attend_texts(batch, group, heads, qkv, mixed, kept.lse ? kept.lse + r0 * heads.queries : nullptr, at.attention);
   float* added = room(at.out, static_cast<std::size_t>(n) * h);
   auto set = [&](int r, int c0, __m512* sums) {
     for (int j = 0; j < 4; ++j) store(added + static_cast<std::int64_t>(r) * h + c0 + 16 * j, sums[j]);
@@ -192,12 +187,7 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
 
   const bf16* qkv = kept.qkv + r0 * 3 * h;
   bf16* dqkv = place(slopes.joined, r0, 3 * h, at.qkv, n);
-  for (std::int64_t t = group.text; t < group.end; ++t) {
-    std::int64_t from = batch.starts[t] - r0;
-    int tokens = static_cast<int>(batch.starts[t + 1] - batch.starts[t]);
-    attend_back(tokens, heads, qkv + from * 3 * h, mixed + from * h, kept.lse + (r0 + from) * heads.queries,
-                dmixed + from * h, dqkv + from * 3 * h, at.attention);
-  }
+  attend_texts_back(batch, group, heads, qkv, mixed, kept.lse + r0 * heads.queries, dmixed, dqkv, at.attention);
   dlow = low_back(block.joined, drops[0], n, dqkv, at);
   if (dx) back(block.joined, drops[0], r0, n, dqkv, dlow, add);
   gradients(block.joined, drops[0], r0, n, kept.xs + r0 * h, low(0, block.joined), dqkv, dlow, sums_of, at);

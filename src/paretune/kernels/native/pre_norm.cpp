@@ -122,12 +122,7 @@ void forward_group(const Block& block, const Batch& batch, const Group& group, c
   });
   turn_texts(block, batch, group, by, qkv, 1.0f);
   bf16* mixed = place(kept.mixed, r0, mixed_width, at.mixed, n);
-  for (std::int64_t t = group.text; t < group.end; ++t) {
-    std::int64_t from = batch.starts[t] - r0;
-    int tokens = static_cast<int>(batch.starts[t + 1] - batch.starts[t]);
-    attend(tokens, heads, qkv + from * wide, mixed + from * mixed_width,
-           kept.lse ? kept.lse + (r0 + from) * heads.queries : nullptr, at.attention);
-  }
+  attend_texts(batch, group, heads, qkv, mixed, kept.lse ? kept.lse + r0 * heads.queries : nullptr, at.attention);
   float* stream = room(at.stream, static_cast<std::size_t>(n) * h);
   forth(block.out, drops[1], r0, n, mixed, low(1, block.out), at, [&](int r, int c0, __m512* sums) {
     for (int j = 0; j < 4; ++j)
@@ -217,12 +212,7 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
 
   const bf16* qkv = kept.qkv + r0 * wide;
   bf16* dqkv = place(slopes.joined, r0, wide, at.qkv, n);
-  for (std::int64_t t = group.text; t < group.end; ++t) {
-    std::int64_t from = batch.starts[t] - r0;
-    int tokens = static_cast<int>(batch.starts[t + 1] - batch.starts[t]);
-    attend_back(tokens, heads, qkv + from * wide, mixed + from * mixed_width, kept.lse + (r0 + from) * heads.queries,
-                dmixed + from * mixed_width, dqkv + from * wide, at.attention);
-  }
+  attend_texts_back(batch, group, heads, qkv, mixed, kept.lse + r0 * heads.queries, dmixed, dqkv, at.attention);
   turn_texts(block, batch, group, by, dqkv, -1.0f);
   dlow = low_back(block.joined, drops[0], n, dqkv, at);
   gradients(block.joined, drops[0], r0, n, kept.ys + r0 * h, low(0, block.joined), dqkv, dlow, sums_of, at);

@@ -18,6 +18,29 @@ inline bf16* place(bf16* kept, std::int64_t row, std::int64_t width, std::vector
   return kept ? kept + row * width : room(own, static_cast<std::size_t>(rows) * width);
 }
 
+// Attention of a group's texts; `qkv`, `mixed` and `lse` begin at the group's first row. `lse` is null where it is not
+// wanted.
+inline void attend_texts(const Batch& batch, const Group& group, const Heads& heads, const bf16* qkv, bf16* mixed,
+                         float* lse, AttentionRoom& at) {
+  const std::int64_t wide = heads.stride(), width = static_cast<std::int64_t>(heads.queries) * heads.width;
+  for (std::int64_t t = group.text; t < group.end; ++t) {
+    std::int64_t from = batch.starts[t] - group.first;
+    int tokens = static_cast<int>(batch.starts[t + 1] - batch.starts[t]);
+    attend(tokens, heads, qkv + from * wide, mixed + from * width, lse ? lse + from * heads.queries : nullptr, at);
+  }
+}
+
+inline void attend_texts_back(const Batch& batch, const Group& group, const Heads& heads, const bf16* qkv,
+                              const bf16* mixed, const float* lse, const bf16* dmixed, bf16* dqkv, AttentionRoom& at) {
+  const std::int64_t wide = heads.stride(), width = static_cast<std::int64_t>(heads.queries) * heads.width;
+  for (std::int64_t t = group.text; t < group.end; ++t) {
+    std::int64_t from = batch.starts[t] - group.first;
+    int tokens = static_cast<int>(batch.starts[t + 1] - batch.starts[t]);
+    attend_back(tokens, heads, qkv + from * wide, mixed + from * width, lse + from * heads.queries,
+                dmixed + from * width, dqkv + from * wide, at);
+  }
+}
+
 template <class F>
 void each_group(const Batch& batch, F&& f) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast<int>(batch.threads))
