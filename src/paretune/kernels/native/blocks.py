@@ -211,8 +211,8 @@ def backward(
     pointers = _Slopes((POINTER * 4)(*(address(one) for one in slopes[:4])), address(slopes[4]))
     block.back(
         *_before(around, block), POINTER(dz_nh.data_ptr()), POINTER(address(dx_nh)),
-        ctypes.byref(block.pointers(kept, rows)), ctypes.byref(pointers), POINTER(sums.data_ptr()), ctypes.c_int64(block.size),
-        POINTER(block.factors.data_ptr()), POINTER(total.data_ptr()),
+        ctypes.byref(block.pointers(kept, rows)), ctypes.byref(pointers), POINTER(sums.data_ptr()),
+        ctypes.c_int64(block.size), POINTER(block.factors.data_ptr()), POINTER(total.data_ptr()),
     )  # fmt: skip
     weights = tuple(_weight(block, kept, rows, slopes, place) for place in range(4))
     block.room.given_back(kept)
