@@ -166,7 +166,7 @@ class Joined:
 
 
 class FastBlock(ABC):
-    """One block: `linears` and `norms` (the parameters of each), in the order of their gradients."""
+    """One block: `parameters` of its norms and linear maps, in the order of their gradients; none where it is fixed."""
 
     def __init__(self, linears: Sequence[Joined], norms: Sequence[Sequence[Tensor]], fixed: bool) -> None:
         self._linears = linears
@@ -176,7 +176,6 @@ class FastBlock(ABC):
         of_norms = [one for norm in norms for one in norm]
         of_linears = [one for linear in linears for one in linear.parameters]
         self.parameters: list[Tensor] = [] if fixed else [*of_norms, *of_linears]
-        self._factors = [*[1.0] * len(of_norms), *(one for linear in linears for one in linear.factors)]
 
     @abstractmethod
     def forward(self, x_nh: Tensor, around: Around) -> tuple[Tensor, tuple[Tensor | None, ...]]:
@@ -192,13 +191,19 @@ class FastBlock(ABC):
     ) -> tuple[Tensor | None, list[Tensor | None]]:
         """Gradients of the input, where it is wanted, and of `parameters`."""
 
+
+class _TorchBlock(FastBlock):
+    """One that goes through torch's operators."""
+
     def gradients(self, found: post_norm.BlockGradients) -> list[Tensor | None]:
         """In the order of `parameters`, in their format."""
         answer = [one for norm in found.norms for one in norm]
+        factors = [1.0] * len(answer)
         for linear, part in zip(self._linears, found.linears, strict=True):
             answer += linear.gradients(part)
+            factors += linear.factors
         grown = [None if one is None else one.float() for one in answer]
-        scale([(one, factor) for one, factor in zip(grown, self._factors, strict=False) if one is not None])
+        scale([(one, factor) for one, factor in zip(grown, factors, strict=True) if one is not None])
         return grown
 
 
@@ -216,7 +221,7 @@ def bert_parts(
     return linears, norms
 
 
-class BertBlock(FastBlock):
+class BertBlock(_TorchBlock):
     """A block whose norms come after each part."""
 
     def __init__(self, module: nn.Module, kind_name: str, heads: int, dtype: torch.dtype, fixed: bool) -> None:
@@ -250,7 +255,7 @@ def llama_parts(
     return linears, [pre_norm.RmsNorm(one, config.rms_norm_eps, not fixed and one.requires_grad) for one in scales]
 
 
-class LlamaBlock(FastBlock):
+class LlamaBlock(_TorchBlock):
     """A block whose norms come before each part; `config` is that of `transformers`."""
 
     def __init__(self, module: nn.Module, config: Any, dtype: torch.dtype, fixed: bool) -> None:
