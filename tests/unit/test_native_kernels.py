@@ -12,8 +12,6 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from paretune.core.config import JsonObject
-from paretune.kernels.native import build as room
-from paretune.kernels.native import library as loaded
 from paretune.kernels.native.batches import GROUP_ROWS, SHARES, Batch, neighbours
 from paretune.kernels.native.library import Library, library
 from paretune.kernels.native.maps import products
@@ -224,26 +222,6 @@ def test_a_batch_is_cut_by_its_lengths_alone() -> None:
     groups = neighbours(lengths, GROUP_ROWS)
     assert max(sum(lengths[first:end]) for first, end in groups if end - first > 1) <= GROUP_ROWS + 10
     assert Batch(lengths, threads=2).rows == sum(lengths)
-
-
-@pytest.mark.parametrize("why", ["PARETUNE_NATIVE", "g++", "processor", "broken"])
-def test_without_them_the_reason_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, why: str) -> None:
-    """Switched off, no compiler, another processor, a compiler that fails: one line, and training goes on by torch."""
-    monkeypatch.setenv("PARETUNE_KERNELS", str(tmp_path / "kernels"))
-    if why == "PARETUNE_NATIVE":
-        monkeypatch.setenv("PARETUNE_NATIVE", "0")
-    elif why == "g++":
-        monkeypatch.setenv("PATH", str(tmp_path))
-    elif why == "processor":
-        monkeypatch.setattr(room, "processor_flags", lambda: ["avx2"])
-    else:
-        compiler = tmp_path / "g++"
-        compiler.write_text("#!/bin/sh\nexit 1\n")
-        compiler.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    found = loaded.library.__wrapped__()
-    said = {"PARETUNE_NATIVE": "PARETUNE_NATIVE=0", "g++": "no g++", "processor": "avx512f", "broken": "did not build"}
-    assert found.calls is None and said[why] in found.reason and "\n" not in found.reason
 
 
 def test_a_model_without_them_says_so_in_its_way(
