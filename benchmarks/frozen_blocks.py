@@ -78,14 +78,14 @@ def of_method(found: StudyFolder, method: str) -> list[RunFolder]:
 
 
 def equal(one: StudyFolder, other: StudyFolder) -> bool:
-    """Whether each scored run of the one predicts to the bit what its twin does."""
+    """Whether each scored run of the one predicts to the bit what its twin does; False where none was scored."""
     twins = {(run.spec().method, run.spec().seed, run.spec().learning_rate): run for run in other.runs()}
+    same: list[bool] = []
     for run in one.runs():
         twin = twins[run.spec().method, run.spec().seed, run.spec().learning_rate]
         for file in run.path.glob("predictions*.parquet"):
-            if file.read_bytes() != (twin.path / file.name).read_bytes():
-                return False
-    return True
+            same.append(file.read_bytes() == (twin.path / file.name).read_bytes())
+    return bool(same) and all(same)
 
 
 def main() -> None:
