@@ -210,9 +210,10 @@ def safetensors_bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def block_bytes(found: Census, precision: Format) -> BlockBytes:
-    """What backward keeps of one block of BERT's kind in our own pass: its input, queries, keys and values, what
-    attention mixed, both sums before the norms, the input of the feed-forward part and its inner width (8 hidden
-    widths and the inner one); and the probabilities of attention, once per head."""
+    """What backward keeps of one block of BERT's kind in our own pass by torch's operators: its input, queries, keys
+    and values, what attention mixed, both sums before the norms, the input of the feed-forward part and its inner width
+    (8 hidden widths and the inner one); and the probabilities of attention, once per head. In C++ these are not kept:
+    what is, a probe sees wherever a gradient goes into the encoder."""
     size = NUMBER_BYTES[precision]
     return BlockBytes(size * (8.0 * found.hidden + found.feed_forward), float(size * found.heads))
 
