@@ -166,16 +166,14 @@ class Joined:
 
 
 class FastBlock(ABC):
-    """One block: `parameters` of its norms and linear maps, in the order of their gradients; none where it is fixed."""
+    """What one pass goes through, a block or some in a row; `parameters` in the order of their gradients, `copies` of
+    what learns. `recomputed`: only its input is kept, the rest is computed again on the way back."""
 
-    def __init__(self, linears: Sequence[Joined], norms: Sequence[Sequence[Tensor]], fixed: bool) -> None:
-        self._linears = linears
-        self.recomputed = False
-        self.drops = any(one.dropped > 0 for one in linears)
-        self.copies = [one for linear in linears for one in linear.copies]
-        of_norms = [one for norm in norms for one in norm]
-        of_linears = [one for linear in linears for one in linear.parameters]
-        self.parameters: list[Tensor] = [] if fixed else [*of_norms, *of_linears]
+    recomputed = False
+
+    def __init__(self, parameters: Sequence[Tensor], copies: Sequence[Copy], drops: bool) -> None:
+        self.parameters, self.copies, self.drops = list(parameters), list(copies), drops
+        self.learns = any(one.requires_grad for one in parameters)
 
     @abstractmethod
     def forward(self, x_nh: Tensor, around: Around) -> tuple[Tensor, tuple[Tensor | None, ...]]:
@@ -192,8 +190,20 @@ class FastBlock(ABC):
         """Gradients of the input, where it is wanted, and of `parameters`."""
 
 
+def parameters_of(linears: Sequence[Joined], norms: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Of a block's norms and linear maps."""
+    return [one for part in (*norms, *(linear.parameters for linear in linears)) for one in part]
+
+
 class _TorchBlock(FastBlock):
-    """One that goes through torch's operators."""
+    """A block that goes through torch's operators; no parameters where it is fixed."""
+
+    def __init__(self, linears: Sequence[Joined], norms: Sequence[Sequence[Tensor]], fixed: bool) -> None:
+        self._linears = linears
+        copies = [one for linear in linears for one in linear.copies]
+        super().__init__(
+            [] if fixed else parameters_of(linears, norms), copies, any(one.dropped > 0 for one in linears)
+        )
 
     def gradients(self, found: post_norm.BlockGradients) -> list[Tensor | None]:
         """In the order of `parameters`, in their format."""

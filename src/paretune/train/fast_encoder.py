@@ -10,6 +10,7 @@ h hidden.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,14 @@ from paretune.models.sources import DECODERS
 from paretune.models.surgery import layers, plain_encoder
 from paretune.models.weights import KINDS
 from paretune.train.fast_blocks import BertBlock, FastBlock, LlamaBlock, Unsupported, refresh
-from paretune.train.native_blocks import Shape, native_bert_block, native_llama_block, refused
+from paretune.train.native_blocks import (
+    NativeBlock,
+    NativeStack,
+    Shape,
+    native_bert_block,
+    native_llama_block,
+    refused,
+)
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # torch has no public word for them
 UNSEEN = -1e30  # within bf16's range
@@ -143,18 +151,21 @@ class FastEncoder:
             raise Unsupported("dropout inside the encoder")
         if any(vars(one)[hooks] for one in encoder.modules() for hooks in HOOKS):
             raise Unsupported("something that is hooked into a module's call")
-        self._decoder = decoder
-        self._blocks = self._in_cpp(config, fixed) or self._by_torch(config, fixed)
+        self._decoder, self._recomputed = decoder, recomputed
+        self._native = self._in_cpp(config, fixed)
+        self._blocks = [] if self._native else self._by_torch(config, fixed)
         for block in self._blocks:
             block.recomputed = recomputed
         self._copies = [one for block in self._blocks for one in block.copies]
+        self._room = Room()
+        self._stacks: dict[tuple[int, int], list[FastBlock]] = {}
 
     def _by_torch(self, config: Any, fixed: bool) -> list[FastBlock]:
         if self._decoder:
             return [LlamaBlock(one, config, self._dtype, fixed) for one in layers(self._plain)]
         return [BertBlock(one, config.model_type, _heads(config), self._dtype, fixed) for one in layers(self._plain)]
 
-    def _in_cpp(self, config: Any, fixed: bool) -> list[FastBlock]:
+    def _in_cpp(self, config: Any, fixed: bool) -> list[NativeBlock]:
         """Blocks of the kernels in C++; none where `slower` says why."""
         if self._dtype != torch.bfloat16:
             return []
@@ -162,16 +173,32 @@ class FastEncoder:
         calls = library().calls
         if self.slower or calls is None:
             return []
-        room = Room()
         blocks = [
-            native_llama_block(calls, one, config, fixed, room)
+            native_llama_block(calls, one, config, fixed)
             if self._decoder
-            else native_bert_block(calls, one, config.model_type, _heads(config), fixed, room)
+            else native_bert_block(calls, one, config.model_type, _heads(config), fixed)
             for one in layers(self._plain)
         ]
-        weights = [one for block in blocks for one in block.weights]
-        self._layouts = Layouts(calls, weights, [one for block in blocks for one in block.updated])
-        return [*blocks]
+        learnt = ([part for one in blocks for part in one.weights], [part for one in blocks for part in one.updated])
+        self._layouts = Layouts(calls, *learnt, [part for one in blocks for part in one.copied])
+        return blocks
+
+    def _row(self, first: int, end: int | None = None) -> list[FastBlock]:
+        """Blocks [first, end) as the pass goes through them: many in one where the kernels in C++ know them."""
+        if not self._native:
+            return self._blocks[first:end]
+        calls = library().calls
+        assert calls is not None
+        end = len(self._native) if end is None else end
+        if (first, end) not in self._stacks:
+            learning = (at for at in range(first, end) if self._native[at].parameters)
+            lowest = next(learning, end)  # gradients go no further down
+            cuts = [*range(first, end), end] if self._recomputed else sorted({first, lowest, end})
+            stacks = [NativeStack(calls, self._native[a:b], self._room) for a, b in itertools.pairwise(cuts)]
+            for one in stacks:
+                one.recomputed = self._recomputed
+            self._stacks[first, end] = [*stacks]
+        return self._stacks[first, end]
 
     def positions(self, lengths: Sequence[int]) -> int:
         """For how many rows something is computed, of texts of so many tokens."""
@@ -192,14 +219,14 @@ class FastEncoder:
 
     def states(self, input_ids_bt: Tensor, mask_bt: Tensor, before: int) -> Tensor:
         """What block `before` gets, (b, t, h) in fp32; the first block is number 0."""
-        return self._through(self._embedded(input_ids_bt), mask_bt, self._blocks[:before])
+        return self._through(self._embedded(input_ids_bt), mask_bt, self._row(0, before))
 
     def rest(self, x_bth: Tensor, mask_bt: Tensor, first: int) -> Tensor:
         """Last hidden states from what block `first` gets."""
         refresh(self._copies)
         if self._layouts is not None:
             self._layouts.refresh()
-        x_bth = self._through(x_bth, mask_bt, self._blocks[first:])
+        x_bth = self._through(x_bth, mask_bt, self._row(first))
         if not self._decoder:
             return x_bth
         with torch.autocast("cpu", enabled=False):
@@ -238,7 +265,10 @@ class FastEncoder:
             around = self._around(rows, mask_bt)
             x_nh = cast(Tensor, _Packed.apply(x_bth, rows))
             for block in blocks:
-                x_nh = cast(Tensor, _Pass.apply(x_nh, around, block, *block.parameters))
+                if torch.is_grad_enabled() and (x_nh.requires_grad or block.learns):
+                    x_nh = cast(Tensor, _Pass.apply(x_nh, around, block, *block.parameters))
+                else:
+                    x_nh = block.output(x_nh, around)
             return cast(Tensor, _Padded.apply(x_nh, rows))
 
 

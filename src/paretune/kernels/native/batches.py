@@ -13,14 +13,14 @@ from collections.abc import Sequence
 import torch
 
 GROUP_ROWS = 192  # so many rows go through a block at once, or one longer text: they stay in the cache
-SHARES = 8  # of a batch, for threads to take one after another; fixed, so that sums do not depend on their number
+SHARES = 8
 
 
 class _Batch(ctypes.Structure):
     """`Batch` of maps.h."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("shares", "threads")),
+        *((name, ctypes.c_int64) for name in ("rows", "shares", "threads")),
         *((name, ctypes.c_void_p) for name in ("of_share", "groups", "starts")),
     ]
 
@@ -42,7 +42,9 @@ class Batch:
             of_share.append(len(all_groups))
         self.rows, self.shares = starts[-1], len(of_share) - 1
         self._numbers = [torch.tensor(one, dtype=torch.int64) for one in (of_share, all_groups, starts)]
-        self.struct = _Batch(self.shares, min(threads, self.shares), *(one.data_ptr() for one in self._numbers))
+        self.struct = _Batch(
+            self.rows, self.shares, min(threads, self.shares), *(one.data_ptr() for one in self._numbers)
+        )
 
 
 def neighbours(lengths: Sequence[int], most: float) -> list[tuple[int, int]]:

@@ -32,7 +32,7 @@ struct Group {
 };
 
 struct Batch {
-  std::int64_t shares, threads;
+  std::int64_t rows, shares, threads;
   const std::int64_t* of_share;  // shares + 1: where each one's groups begin
   const Group* groups;
   const std::int64_t* starts;  // texts + 1: first row of each
@@ -40,9 +40,9 @@ struct Batch {
 
 struct Room {
   AttentionRoom attention;
-  std::vector<std::int32_t> pairs;
+  std::vector<std::int32_t> pairs, whole;
   std::vector<bf16> xs, qkv, mixed, ys, inner, low, slope, wide_slope, other, thinned;
-  std::vector<float> out, stream, back;
+  std::vector<float> out, stream;
 };
 
 inline Room& own_room() {

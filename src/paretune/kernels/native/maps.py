@@ -128,32 +128,39 @@ class Map:
         return Weight(numbers, len(weight_oi), first, self.struct.inputs, self.struct.outputs, *to)
 
 
-class Layouts:
-    """Brings weights and updates into the kernels' layout, all in one call each."""
+class Copy(ctypes.Structure):
+    """`Copy` of weights.cpp."""
 
-    def __init__(self, calls: ctypes.CDLL, weights: Sequence[Weight], updated: Sequence[Map]) -> None:
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("numbers", "wide", "narrow")),
+        *((name, ctypes.c_int64) for name in ("rows", "columns", "stride")),
+        ("factor", ctypes.c_double),
+    ]
+
+
+def copy_of(parameter: Tensor, to: Tensor, factor: float) -> Copy:
+    """Numbers of an fp32 parameter, one after another, into rows in fp32 (then as they are) or bf16, times `factor`."""
+    rows, columns = (1, parameter.numel()) if parameter.dim() < 2 else parameter.shape
+    wide, narrow = (to.data_ptr(), None) if to.dtype == torch.float32 else (None, to.data_ptr())
+    return Copy(parameter.data_ptr(), wide, narrow, rows, columns, to.stride(0), factor)
+
+
+class Layouts:
+    """Brings weights, updates and what is copied before into the kernels' format and layout, all in one call."""
+
+    def __init__(
+        self, calls: ctypes.CDLL, weights: Sequence[Weight], updated: Sequence[Map], copies: Sequence[Copy] = ()
+    ) -> None:
         self._calls = calls
+        self._copies = (Copy * len(copies))(*copies)
         self._weights = (Weight * len(weights))(*weights)
         self._maps = [one for one in updated if one.rank]
         self._updates = (ctypes.c_void_p * len(self._maps))(*(ctypes.addressof(one.struct) for one in self._maps))
 
     def refresh(self) -> None:
         """As the numbers are now."""
-        threads = ctypes.c_int64(torch.get_num_threads())
-        if len(self._weights):
-            self._calls.pack_weights(self._weights, ctypes.c_int64(len(self._weights)), threads)
-        if len(self._updates):
-            self._calls.pack_low_rank(self._updates, ctypes.c_int64(len(self._updates)), threads)
-
-
-def weight_slope(calls: ctypes.CDLL, dy_no: Tensor, x_ni: Tensor) -> Tensor:
-    """dyᵀ x in fp32, (o, i); both in bf16, their rows one after another."""
-    (n, o), i = dy_no.shape, x_ni.shape[1]
-    found = torch.empty(o, i)
-    pointers = (ctypes.c_void_p(dy_no.data_ptr()), ctypes.c_void_p(x_ni.data_ptr()))
-    sizes = (ctypes.c_int64(one) for one in (n, o, i))
-    calls.weight_slope(*pointers, *sizes, ctypes.c_void_p(found.data_ptr()), ctypes.c_int64(torch.get_num_threads()))
-    return found
+        arrays = [(one, ctypes.c_int64(len(one))) for one in (self._copies, self._weights, self._updates)]
+        self._calls.refresh(*(part for one in arrays for part in one), ctypes.c_int64(torch.get_num_threads()))
 
 
 def _numbers(rows: list[list[int]]) -> Tensor:

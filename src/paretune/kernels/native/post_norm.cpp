@@ -10,7 +10,7 @@ namespace {
 struct Block {
   Map joined, out, up, down;
   Norm first, second;
-  std::int64_t heads, width;
+  std::int64_t heads, width, size;  // size: how many numbers it sums up
 };
 
 // What the way back wants: (n, ·) each; statistics are mean and 1 ÷ deviation of both norms. Null where there is none.
@@ -21,10 +21,31 @@ struct Kept {
   std::int64_t seeds[4];  // of what each map's update drops
 };
 
-// Gradients of what each map gave and the inner activation, for the gradients of weights that learn; else null.
-struct Slopes {
-  bf16 *joined, *out, *up, *down, *inner;
-};
+inline std::array<const Map*, 4> maps_of(const Block& block) {
+  return {&block.joined, &block.out, &block.up, &block.down};
+}
+
+inline Kept next_kept(const Block& block, std::int64_t rows, Held& from) {
+  const std::int64_t h = block.joined.in, f = block.up.out;
+  Kept kept{};
+  kept.xs = taken(from.narrow, rows * h), kept.qkv = taken(from.narrow, rows * 3 * h);
+  kept.mixed = taken(from.narrow, rows * h), kept.r1 = taken(from.narrow, rows * h);
+  kept.ys = taken(from.narrow, rows * h), kept.u = taken(from.narrow, rows * f);
+  kept.r2 = taken(from.narrow, rows * h);
+  kept.lse = taken(from.wide, rows * block.heads), kept.statistics = taken(from.wide, rows * 4);
+  const auto maps = maps_of(block);
+  for (int j = 0; j < 4; ++j) {
+    kept.low[j] = maps[j]->rank ? taken(from.narrow, rows * maps[j]->stride) : nullptr;
+    kept.seeds[j] = from.seeds[j];
+  }
+  from.seeds += 4;
+  return kept;
+}
+
+// What each map got.
+inline std::array<const bf16*, 4> given_to_maps(const Kept& kept, const Slopes& slopes) {
+  return {kept.xs, kept.mixed, kept.ys, slopes.inner};
+}
 
 // A row of a sum (residual + what was computed) and its norm.
 struct Normed {
@@ -79,8 +100,8 @@ inline void norm_row_back(float* d, const bf16* sum16, Normed at, int h, const N
   }
 }
 
-void forward_group(const Block& block, const Batch& batch, const Group& group, const float* x, float* z,
-                   const Kept& kept) {
+// `x`, the hidden states of all rows, becomes those after the block.
+void forward_group(const Block& block, const Batch& batch, const Group& group, float* x, const Kept& kept) {
   Room& at = own_room();
   const Drop drops[4] = {drop_of(block.joined, kept.seeds[0]), drop_of(block.out, kept.seeds[1]),
                          drop_of(block.up, kept.seeds[2]), drop_of(block.down, kept.seeds[3])};
@@ -88,7 +109,7 @@ void forward_group(const Block& block, const Batch& batch, const Group& group, c
   const int n = static_cast<int>(group.last - r0), h = static_cast<int>(block.joined.in),
             f = static_cast<int>(block.up.out);
   const Heads heads{static_cast<int>(block.heads), static_cast<int>(block.heads), static_cast<int>(block.width), false};
-  x += r0 * h, z += r0 * h;
+  x += r0 * h;
   bf16* xs = place(kept.xs, r0, h, at.xs, n);
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(n) * h; i += 16) store(xs + i, load(x + i));
   auto low = [&](int which, const Map& map) { return place(kept.low[which], r0, map.stride, at.low, n); };
@@ -124,13 +145,14 @@ void forward_group(const Block& block, const Batch& batch, const Group& group, c
   forth(block.down, drops[3], r0, n, inner, low(3, block.down), at, set);
   for (int r = 0; r < n; ++r) {
     Normed one = norm_row(y + r * h, added + r * h, h, block.second, kept.r2 ? kept.r2 + (r0 + r) * h : nullptr,
-                          z + r * h, nullptr);
+                          x + r * h, nullptr);
     if (statistics) statistics[4 * r + 2] = one.mean, statistics[4 * r + 3] = one.inverse;
   }
 }
 
-void backward_group(const Block& block, const Batch& batch, const Group& group, const float* dz, float* dx,
-                    const Kept& kept, const Slopes& slopes, float* sums_of) {
+// `d`, the gradient of what the block gave, becomes that of what it got, where that is wanted.
+void backward_group(const Block& block, const Batch& batch, const Group& group, float* d, const Kept& kept,
+                    const Slopes& slopes, float* sums_of, bool wants_input) {
   Room& at = own_room();
   const Drop drops[4] = {drop_of(block.joined, kept.seeds[0]), drop_of(block.out, kept.seeds[1]),
                          drop_of(block.up, kept.seeds[2]), drop_of(block.down, kept.seeds[3])};
@@ -140,8 +162,7 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
   const Heads heads{static_cast<int>(block.heads), static_cast<int>(block.heads), static_cast<int>(block.width), false};
   const float* statistics = kept.statistics + r0 * 4;
   auto low = [&](int which, const Map& map) { return kept.low[which] ? kept.low[which] + r0 * map.stride : nullptr; };
-  float* d = dx ? dx + r0 * h : room(at.back, static_cast<std::size_t>(n) * h);
-  std::memcpy(d, dz + r0 * h, sizeof(float) * n * h);
+  d += r0 * h;
   auto add = [&](int r, int c0, __m512* sums) {
     for (int j = 0; j < 4; ++j) {
       float* one = d + static_cast<std::int64_t>(r) * h + c0 + 16 * j;
@@ -149,12 +170,12 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
     }
   };
 
-  bf16* d16 = place(slopes.down, r0, h, at.xs, n);
+  bf16* d16 = place(slopes.of_map[3], r0, h, at.xs, n);
   for (int r = 0; r < n; ++r)
     norm_row_back(d + r * h, kept.r2 + (r0 + r) * h, {statistics[4 * r + 2], statistics[4 * r + 3]}, h, block.second,
                   d16 + r * h, sums_of);
   const bf16* u = kept.u + r0 * f;
-  bf16* du = place(slopes.up, r0, f, at.wide_slope, n);
+  bf16* du = place(slopes.of_map[2], r0, f, at.wide_slope, n);
   bool wants_inner = block.down.at_a >= 0 || slopes.inner;
   bf16* inner = wants_inner ? place(slopes.inner, r0, f, at.inner, n) : nullptr;
   const bf16* dlow = low_back(block.down, drops[3], n, d16, at);
@@ -173,7 +194,7 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
   back(block.up, drops[2], r0, n, du, dlow, add);
   gradients(block.up, drops[2], r0, n, ys, low(2, block.up), du, dlow, sums_of, at);
 
-  d16 = place(slopes.out, r0, h, at.xs, n);
+  d16 = place(slopes.of_map[1], r0, h, at.xs, n);
   for (int r = 0; r < n; ++r)
     norm_row_back(d + r * h, kept.r1 + (r0 + r) * h, {statistics[4 * r], statistics[4 * r + 1]}, h, block.first,
                   d16 + r * h, sums_of);
@@ -186,10 +207,10 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
   gradients(block.out, drops[1], r0, n, mixed, low(1, block.out), d16, dlow, sums_of, at);
 
   const bf16* qkv = kept.qkv + r0 * 3 * h;
-  bf16* dqkv = place(slopes.joined, r0, 3 * h, at.qkv, n);
+  bf16* dqkv = place(slopes.of_map[0], r0, 3 * h, at.qkv, n);
   attend_texts_back(batch, group, heads, qkv, mixed, kept.lse + r0 * heads.queries, dmixed, dqkv, at.attention);
   dlow = low_back(block.joined, drops[0], n, dqkv, at);
-  if (dx) back(block.joined, drops[0], r0, n, dqkv, dlow, add);
+  if (wants_input) back(block.joined, drops[0], r0, n, dqkv, dlow, add);
   gradients(block.joined, drops[0], r0, n, kept.xs + r0 * h, low(0, block.joined), dqkv, dlow, sums_of, at);
 }
 
@@ -197,15 +218,18 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
 
 extern "C" {
 
-void post_norm_forward(const Block* block, const Batch* batch, const float* x, float* z, const Kept* kept) {
-  each_group(*batch, [&](const Group& group) { forward_group(*block, *batch, group, x, z, *kept); });
+// x (rows × hidden) goes through the blocks, in place.
+void post_norm_forward(const Block* blocks, std::int64_t count, const Batch* batch, float* x, const Held* held) {
+  forward_blocks(blocks, count, *batch, *held, [&](const Block& block, const Group& group, const Kept& kept) {
+    forward_group(block, *batch, group, x, kept);
+  });
 }
 
-// `sums`: room for shares × size numbers; `factors`, `total`: size; dx null where it is not wanted.
-void post_norm_backward(const Block* block, const Batch* batch, const float* dz, float* dx, const Kept* kept,
-                        const Slopes* slopes, float* sums, std::int64_t size, const float* factors, float* total) {
-  each_group_summed(*batch, sums, size, factors, total, [&](const Group& group, float* own) {
-    backward_group(*block, *batch, group, dz, dx, *kept, *slopes, own);
-  });
+// d, the gradient of what the last block gave, becomes that of what the first one got, where it is wanted.
+void post_norm_backward(const Block* blocks, std::int64_t count, const Batch* batch, float* d, const Held* held,
+                        const Grown* grown, std::int64_t wants_input) {
+  backward_blocks(blocks, count, *batch, *held, *grown, wants_input != 0,
+                  [&](const Block& block, const Group& group, const Kept& kept, const Slopes& slopes, float* sums,
+                      bool wanted) { backward_group(block, *batch, group, d, kept, slopes, sums, wanted); });
 }
 }

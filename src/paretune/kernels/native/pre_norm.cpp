@@ -11,7 +11,7 @@ namespace {
 struct Block {
   Map joined, out, gate_up, down;
   Norm first, second;
-  std::int64_t queries, keys, width;
+  std::int64_t queries, keys, width, size;  // size: how many numbers it sums up
 };
 
 // Angles of the positions: positions × half a head's features.
@@ -28,10 +28,31 @@ struct Kept {
   std::int64_t seeds[4];  // of what each map's update drops
 };
 
-// Gradients of what each map gave and what went into the last one, for weights that learn; else null.
-struct Slopes {
-  bf16 *joined, *out, *gate_up, *down, *inner;
-};
+inline std::array<const Map*, 4> maps_of(const Block& block) {
+  return {&block.joined, &block.out, &block.gate_up, &block.down};
+}
+
+inline Kept next_kept(const Block& block, std::int64_t rows, Held& from) {
+  const std::int64_t h = block.joined.in, mixed = block.out.in, f = block.down.in;
+  Kept kept{};
+  kept.x = taken(from.narrow, rows * h), kept.ys = taken(from.narrow, rows * h);
+  kept.qkv = taken(from.narrow, rows * block.joined.out), kept.mixed = taken(from.narrow, rows * mixed);
+  kept.x1 = taken(from.narrow, rows * h), kept.zs = taken(from.narrow, rows * h);
+  kept.gate_up = taken(from.narrow, rows * 2 * f);
+  kept.lse = taken(from.wide, rows * block.queries), kept.statistics = taken(from.wide, rows * 2);
+  const auto maps = maps_of(block);
+  for (int j = 0; j < 4; ++j) {
+    kept.low[j] = maps[j]->rank ? taken(from.narrow, rows * maps[j]->stride) : nullptr;
+    kept.seeds[j] = from.seeds[j];
+  }
+  from.seeds += 4;
+  return kept;
+}
+
+// What each map got.
+inline std::array<const bf16*, 4> given_to_maps(const Kept& kept, const Slopes& slopes) {
+  return {kept.ys, kept.mixed, kept.zs, slopes.inner};
+}
 
 inline float normed_row(const float* x, int h, const Norm& norm, bf16* x16, bf16* y16) {
   __m512 squares = _mm512_setzero_ps();
@@ -97,7 +118,8 @@ void turn_texts(const Block& block, const Batch& batch, const Group& group, cons
     }
 }
 
-void forward_group(const Block& block, const Batch& batch, const Group& group, const Turn& by, const float* x, float* z,
+// `x`, the hidden states of all rows, becomes those after the block.
+void forward_group(const Block& block, const Batch& batch, const Group& group, const Turn& by, float* x,
                    const Kept& kept) {
   Room& at = own_room();
   const Drop drops[4] = {drop_of(block.joined, kept.seeds[0]), drop_of(block.out, kept.seeds[1]),
@@ -107,7 +129,7 @@ void forward_group(const Block& block, const Batch& batch, const Group& group, c
             f = static_cast<int>(block.down.in);
   const Heads heads = heads_of(block);
   const std::int64_t wide = heads.stride(), mixed_width = block.out.in;
-  x += r0 * h, z += r0 * h;
+  x += r0 * h;
   float* statistics = kept.statistics ? kept.statistics + r0 * 2 : nullptr;
   auto low = [&](int which, const Map& map) { return place(kept.low[which], r0, map.stride, at.low, n); };
 
@@ -147,12 +169,13 @@ void forward_group(const Block& block, const Batch& batch, const Group& group, c
     }
   forth(block.down, drops[3], r0, n, inner, low(3, block.down), at, [&](int r, int c0, __m512* sums) {
     for (int j = 0; j < 4; ++j)
-      store(z + r * h + c0 + 16 * j, _mm512_add_ps(sums[j], load(stream + r * h + c0 + 16 * j)));
+      store(x + r * h + c0 + 16 * j, _mm512_add_ps(sums[j], load(stream + r * h + c0 + 16 * j)));
   });
 }
 
-void backward_group(const Block& block, const Batch& batch, const Group& group, const Turn& by, const float* dz,
-                    float* dx, const Kept& kept, const Slopes& slopes, float* sums_of) {
+// `d`, the gradient of what the block gave, becomes that of what it got, where that is wanted.
+void backward_group(const Block& block, const Batch& batch, const Group& group, const Turn& by, float* d,
+                    const Kept& kept, const Slopes& slopes, float* sums_of, bool wants_input) {
   Room& at = own_room();
   const Drop drops[4] = {drop_of(block.joined, kept.seeds[0]), drop_of(block.out, kept.seeds[1]),
                          drop_of(block.gate_up, kept.seeds[2]), drop_of(block.down, kept.seeds[3])};
@@ -163,8 +186,7 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
   const std::int64_t wide = heads.stride(), mixed_width = block.out.in;
   const float* statistics = kept.statistics + r0 * 2;
   auto low = [&](int which, const Map& map) { return kept.low[which] ? kept.low[which] + r0 * map.stride : nullptr; };
-  float* d = dx ? dx + r0 * h : room(at.back, static_cast<std::size_t>(n) * h);
-  std::memcpy(d, dz + r0 * h, sizeof(float) * n * h);
+  d += r0 * h;
   float* slope = room(at.stream, static_cast<std::size_t>(n) * h);
   auto set = [&](int r, int c0, __m512* sums) {
     for (int j = 0; j < 4; ++j) store(slope + r * h + c0 + 16 * j, sums[j]);
@@ -173,10 +195,10 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
     for (std::int64_t i = 0; i < static_cast<std::int64_t>(n) * h; i += 16) store(to + i, load(d + i));
   };
 
-  bf16* d16 = place(slopes.down, r0, h, at.xs, n);
+  bf16* d16 = place(slopes.of_map[3], r0, h, at.xs, n);
   narrowed(d16);
   const bf16* gate_up = kept.gate_up + r0 * 2 * f;
-  bf16* dgate_up = place(slopes.gate_up, r0, 2 * f, at.wide_slope, n);
+  bf16* dgate_up = place(slopes.of_map[2], r0, 2 * f, at.wide_slope, n);
   bool wants_inner = block.down.at_a >= 0 || slopes.inner;
   bf16* inner = wants_inner ? place(slopes.inner, r0, f, at.inner, n) : nullptr;
   const bf16* dlow = low_back(block.down, drops[3], n, d16, at);
@@ -200,7 +222,7 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
   for (int r = 0; r < n; ++r)
     normed_row_back(slope + r * h, kept.x1 + (r0 + r) * h, statistics[2 * r + 1], h, block.second, d + r * h, sums_of);
 
-  d16 = place(slopes.out, r0, h, at.xs, n);
+  d16 = place(slopes.of_map[1], r0, h, at.xs, n);
   narrowed(d16);
   bf16* dmixed = room(at.mixed, static_cast<std::size_t>(n) * mixed_width);
   const bf16* mixed = kept.mixed + r0 * mixed_width;
@@ -211,12 +233,12 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
   gradients(block.out, drops[1], r0, n, mixed, low(1, block.out), d16, dlow, sums_of, at);
 
   const bf16* qkv = kept.qkv + r0 * wide;
-  bf16* dqkv = place(slopes.joined, r0, wide, at.qkv, n);
+  bf16* dqkv = place(slopes.of_map[0], r0, wide, at.qkv, n);
   attend_texts_back(batch, group, heads, qkv, mixed, kept.lse + r0 * heads.queries, dmixed, dqkv, at.attention);
   turn_texts(block, batch, group, by, dqkv, -1.0f);
   dlow = low_back(block.joined, drops[0], n, dqkv, at);
   gradients(block.joined, drops[0], r0, n, kept.ys + r0 * h, low(0, block.joined), dqkv, dlow, sums_of, at);
-  if (!dx && block.first.at_scale < 0) return;
+  if (!wants_input && block.first.at_scale < 0) return;
   back(block.joined, drops[0], r0, n, dqkv, dlow, set);
   for (int r = 0; r < n; ++r)
     normed_row_back(slope + r * h, kept.x + (r0 + r) * h, statistics[2 * r], h, block.first, d + r * h, sums_of);
@@ -226,17 +248,19 @@ void backward_group(const Block& block, const Batch& batch, const Group& group, 
 
 extern "C" {
 
-void pre_norm_forward(const Block* block, const Batch* batch, const Turn* by, const float* x, float* z,
-                      const Kept* kept) {
-  each_group(*batch, [&](const Group& group) { forward_group(*block, *batch, group, *by, x, z, *kept); });
+// x (rows × hidden) goes through the blocks, in place.
+void pre_norm_forward(const Block* blocks, std::int64_t count, const Batch* batch, const Turn* by, float* x,
+                      const Held* held) {
+  forward_blocks(blocks, count, *batch, *held, [&](const Block& block, const Group& group, const Kept& kept) {
+    forward_group(block, *batch, group, *by, x, kept);
+  });
 }
 
-// `sums`: room for shares × size numbers; `factors`, `total`: size; dx null where it is not wanted.
-void pre_norm_backward(const Block* block, const Batch* batch, const Turn* by, const float* dz, float* dx,
-                       const Kept* kept, const Slopes* slopes, float* sums, std::int64_t size, const float* factors,
-                       float* total) {
-  each_group_summed(*batch, sums, size, factors, total, [&](const Group& group, float* own) {
-    backward_group(*block, *batch, group, *by, dz, dx, *kept, *slopes, own);
-  });
+// d, the gradient of what the last block gave, becomes that of what the first one got, where it is wanted.
+void pre_norm_backward(const Block* blocks, std::int64_t count, const Batch* batch, const Turn* by, float* d,
+                       const Held* held, const Grown* grown, std::int64_t wants_input) {
+  backward_blocks(blocks, count, *batch, *held, *grown, wants_input != 0,
+                  [&](const Block& block, const Group& group, const Kept& kept, const Slopes& slopes, float* sums,
+                      bool wanted) { backward_group(block, *batch, group, *by, d, kept, slopes, sums, wanted); });
 }
 }

@@ -192,10 +192,23 @@ inline void product(int rows, const bf16* x, std::int64_t stride, int depth, con
   }
 }
 
+// M rows times the first eight columns of a strip; the order of sums is that of `multiply`.
+template <int M>
+inline __attribute__((always_inline)) void multiply_eight(const bf16* a, std::int64_t stride, const bf16* strip,
+                                                          int pairs, __m256 (&sums)[M]) {
+  for (int i = 0; i < M; ++i) sums[i] = _mm256_setzero_ps();
+  for (int p = 0; p < pairs; ++p, strip += 32) {
+    auto right = reinterpret_cast<__m256bh>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(strip)));
+    for (int i = 0; i < M; ++i) {
+      auto left = reinterpret_cast<__m256bh>(_mm256_set1_epi32(pair(a + i * stride + 2 * p)));
+      sums[i] = _mm256_dpbf16_ps(sums[i], left, right);
+    }
+  }
+}
+
 // Few columns: rows times strips of 16, times `factor`, stored in bf16; columns past the last are not.
 inline void narrow_product(int rows, const bf16* x, std::int64_t stride, int depth, const bf16* strips, int columns,
                            float factor, bf16* to, std::int64_t to_stride) {
-  const __m512 times = _mm512_set1_ps(factor);
   for (int c0 = 0; c0 < columns; c0 += 16) {
     int left = std::min(16, columns - c0);
     __mmask16 there = static_cast<__mmask16>((1u << left) - 1);
@@ -203,11 +216,23 @@ inline void narrow_product(int rows, const bf16* x, std::int64_t stride, int dep
     for (int r = 0; r < rows; r += 12)
       for_rows<12>(std::min(12, rows - r), [&](auto m) {
         constexpr int M = decltype(m)::value;
+        bf16* place = to + r * to_stride + c0;
+        if (left <= 8) {
+          __m256 sums[M];
+          multiply_eight<M>(x + r * stride, stride, strip, depth / 2, sums);
+          for (int i = 0; i < M; ++i) {
+            auto found = _mm256_cvtneps_pbh(_mm256_mul_ps(sums[i], _mm256_set1_ps(factor)));
+            _mm_mask_storeu_epi16(place + i * to_stride, static_cast<__mmask8>(there),
+                                  reinterpret_cast<__m128i>(found));
+          }
+          return;
+        }
         Sums<M, 1> sums;
         clear<M, 1>(sums);
         multiply<M, 1>(x + r * stride, stride, strip, depth / 2, sums);
         for (int i = 0; i < M; ++i)
-          _mm256_mask_storeu_epi16(to + (r + i) * to_stride + c0, there, narrow(_mm512_mul_ps(sums[i][0], times)));
+          _mm256_mask_storeu_epi16(place + i * to_stride, there,
+                                   narrow(_mm512_mul_ps(sums[i][0], _mm512_set1_ps(factor))));
       });
   }
 }

@@ -1,4 +1,4 @@
-// Weights into the layouts of the products, and their gradients; work that threads share output by output.
+// What learns into the layouts of the products; work that threads share output by output.
 
 #include <omp.h>
 
@@ -11,24 +11,55 @@ struct Weight {
   bf16 *forth, *back;
 };
 
-extern "C" {
+// A parameter's numbers (rows × columns, fp32, one after another), in fp32 to `wide`, or rounded, times `factor` and
+// rounded again to `narrow`; `stride`: from one row there to the next.
+struct Copy {
+  const float* from;
+  float* wide;
+  bf16* narrow;
+  std::int64_t rows, columns, stride;
+  double factor;
+};
 
-void pack_weights(const Weight* weights, std::int64_t count, std::int64_t threads) {
-  std::int64_t panels = 0;
-  for (std::int64_t i = 0; i < count; ++i) panels += weights[i].outputs / PANEL;
-#pragma omp parallel for schedule(dynamic, 2) num_threads(static_cast<int>(threads))
-  for (std::int64_t panel = 0; panel < panels; ++panel) {
-    std::int64_t at = panel;
-    const Weight* weight = weights;
-    for (; at >= weight->outputs / PANEL; ++weight) at -= weight->outputs / PANEL;
-    pack_outputs(weight->numbers + at * PANEL * weight->in, weight->in, weight->out, weight->first + at * PANEL,
-                 weight->forth, weight->back, own_room());
-  }
+namespace {
+
+void copy(const Copy& one) {
+  const __m512 factor = _mm512_set1_ps(static_cast<float>(one.factor));
+  for (std::int64_t r = 0; r < one.rows; ++r)
+    for (std::int64_t c = 0; c < one.columns; c += 16) {
+      __mmask16 there = first_of(static_cast<int>(std::min<std::int64_t>(16, one.columns - c)));
+      __m512 x = _mm512_maskz_loadu_ps(there, one.from + r * one.columns + c);
+      if (one.wide)
+        _mm512_mask_storeu_ps(one.wide + r * one.stride + c, there, x);
+      else
+        _mm256_mask_storeu_epi16(one.narrow + r * one.stride + c, there, narrow(_mm512_mul_ps(rounded(x), factor)));
+    }
 }
 
-void pack_low_rank(const Map* const* maps, std::int64_t count, std::int64_t threads) {
-#pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast<int>(threads))
-  for (std::int64_t i = 0; i < count; ++i) pack_update(*maps[i]);
+}  // namespace
+
+extern "C" {
+
+// What learnt: first the copies, then weights and updates, of which copies may be a part.
+void refresh(const Copy* copies, std::int64_t some, const Weight* weights, std::int64_t count, const Map* const* maps,
+             std::int64_t updated, std::int64_t threads) {
+  std::int64_t panels = 0;
+  for (std::int64_t i = 0; i < count; ++i) panels += weights[i].outputs / PANEL;
+#pragma omp parallel num_threads(static_cast<int>(threads))
+  {
+#pragma omp for schedule(static)
+    for (std::int64_t i = 0; i < some; ++i) copy(copies[i]);
+#pragma omp for schedule(dynamic, 1)
+    for (std::int64_t i = 0; i < updated; ++i) pack_update(*maps[i]);
+#pragma omp for schedule(dynamic, 2)
+    for (std::int64_t panel = 0; panel < panels; ++panel) {
+      std::int64_t at = panel;
+      const Weight* weight = weights;
+      for (; at >= weight->outputs / PANEL; ++weight) at -= weight->outputs / PANEL;
+      pack_outputs(weight->numbers + at * PANEL * weight->in, weight->in, weight->out, weight->first + at * PANEL,
+                   weight->forth, weight->back, own_room());
+    }
+  }
 }
 
 // y (rows × out, bf16) = x Wᵀ, nothing else: how fast a product is alone.
@@ -42,28 +73,6 @@ void plain_product(const bf16* x, std::int64_t rows, std::int64_t in, const bf16
             [&](int r, int c0, __m512* sums) {
               for (int j = 0; j < 4; ++j) store(to + r * out + c0 + 16 * j, sums[j]);
             });
-  }
-}
-
-// to (out × in, fp32) = dyᵀ x over `rows`.
-void weight_slope(const bf16* dy, const bf16* x, std::int64_t rows, std::int64_t out, std::int64_t in, float* to,
-                  std::int64_t threads) {
-  static thread_local std::vector<std::int32_t> pairs;
-  const int n = static_cast<int>(rows), inputs = static_cast<int>(in);
-  const std::int64_t half = (rows + 1) / 2;
-  std::int32_t* right = room(pairs, static_cast<std::size_t>(half) * in);
-  constexpr int SOME = 16 * ROWS;
-#pragma omp parallel num_threads(static_cast<int>(threads))
-  {
-#pragma omp for schedule(static)
-    for (std::int64_t c0 = 0; c0 < in; c0 += PANEL) rows_as_pairs(x + c0, in, n, PANEL, right + c0 * half);
-#pragma omp for schedule(dynamic, 1)
-    for (std::int64_t o0 = 0; o0 < out; o0 += SOME) {
-      int o1 = static_cast<int>(std::min<std::int64_t>(out, o0 + SOME));
-      std::int32_t* left = room(own_room().pairs, static_cast<std::size_t>(half) * (o1 - o0));
-      pair_blocks(dy, out, n, static_cast<int>(o0), o1, left);
-      weight_gradient(n, left, right, static_cast<int>(o0), o1, inputs, to);
-    }
   }
 }
 }
