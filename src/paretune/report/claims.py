@@ -1,9 +1,9 @@
 """The claims ledger: each sentence that states a result is a rule over records, with the verdict it was written under.
 
-Not here: where a claim stands in a report. A claim has one or more conditions, `when` over a study's records, `effect`
-over its settings (`effect_claims.py`) and `bench` over a published line of a bench; it is supported where all are,
-refuted where one is, undecided otherwise, and not measured where records are missing. The report's build fails when a
-verdict is no longer the one that stands in the ledger.
+Not here: where a claim stands in a report. A claim has one or more conditions: `when` over a study's records, `aspect`
+over another side of it (`aspect_claims.py`), `effect` over its settings (`effect_claims.py`), `bench` over a published
+line of a bench (`bench_claims.py`). It is supported where all are, refuted where one is, undecided otherwise, and not
+measured where records are missing. The report's build fails when a verdict is no longer the one in the ledger.
 
     ledger = load_toml(Path("results/claims.toml"), Ledger); judged(ledger, {"r8": facts})["lora-for-full"].verdict
 """
@@ -20,6 +20,8 @@ from pydantic import Field, model_validator
 from paretune.core.config import Settings, nearest
 from paretune.core.errors import RecordError, UnknownNameError, said
 from paretune.records.schema import Measurements
+from paretune.report.aspect_claims import AspectCondition, weigh_aspect
+from paretune.report.bench_claims import BenchCondition, weigh_bench
 from paretune.report.bench_lines import BenchLine
 from paretune.report.bench_sheets import figure_text
 from paretune.report.effect_claims import EffectCondition, weigh_effect
@@ -74,17 +76,6 @@ class Condition(Settings):
         return self
 
 
-class BenchCondition(Settings):
-    """One rule about a figure of a published bench line: results/bench/`line`.json must have it "at_most" or "at_least"
-    `limit`. It is one measurement, so it has no interval and is never undecided.
-    """
-
-    line: str
-    figure: str
-    rule: Literal["at_most", "at_least"]
-    limit: float
-
-
 class Claim(Settings):
     """A sentence in both languages, the conditions under which it holds, and the verdict it was written under.
 
@@ -95,16 +86,17 @@ class Claim(Settings):
     ru: str
     verdict: Verdict
     when: dict[str, Condition] = Field(default_factory=dict[str, Condition])
+    aspect: dict[str, AspectCondition] = Field(default_factory=dict[str, AspectCondition])
     effect: dict[str, EffectCondition] = Field(default_factory=dict[str, EffectCondition])
     bench: dict[str, BenchCondition] = Field(default_factory=dict[str, BenchCondition])
 
     @model_validator(mode="after")
     def _conditional(self) -> Claim:
-        names = [*self.when, *self.effect, *self.bench]
+        names = [*self.when, *self.aspect, *self.effect, *self.bench]
         if twice := {one for one in names if names.count(one) > 1}:
             raise ValueError(said(f"two conditions named {min(twice)}", "each name once"))
         if not names:
-            raise ValueError(said("no condition", "`when`, `effect` or `bench`"))
+            raise ValueError(said("no condition", "`when`, `aspect`, `effect` or `bench`"))
         return self
 
 
@@ -120,7 +112,7 @@ class Evidence(Settings):
     Of a bench line: its figure, its file in the place of the runs, its date and processor.
     """
 
-    rule: Rule | Literal["within_margin"]
+    rule: Rule | Literal["within_margin", "forgets"]
     estimate: float | None
     low: float | None
     high: float | None
@@ -161,6 +153,7 @@ def judged(
     found: dict[str, Judged] = {}
     for name, claim in ledger.claims.items():
         evidence = {label: _weighed(one, studies.get(one.study)) for label, one in claim.when.items()}
+        evidence |= {label: _of_aspect(one, studies.get(one.study)) for label, one in claim.aspect.items()}
         evidence |= {label: _of_setting(one, studies.get(one.study)) for label, one in claim.effect.items()}
         evidence |= {label: _compared(one, lines.get(one.line)) for label, one in claim.bench.items()}
         verdict = _together([one.verdict for one in evidence.values()])
@@ -227,6 +220,30 @@ def _weighed(condition: Condition, facts: StudyFacts | None) -> Evidence:
     )
 
 
+def _of_aspect(condition: AspectCondition, facts: StudyFacts | None) -> Evidence:
+    """Forgetting or the recall of rare classes, with the runs of the method and the control."""
+    nothing = Evidence(
+        rule=condition.rule, estimate=None, low=None, high=None, limit=None, verdict="not_measured", run_ids=[]
+    )
+    if facts is None:
+        return nothing
+    method = _method(facts, condition.study, condition.method)
+    found = weigh_aspect(condition, facts)
+    if found.interval is None:
+        return nothing
+    sides = [method] if condition.rule == "forgets" else [method, facts.by_label[facts.study.control]]
+    low, high = bounds(found.interval) or (None, None)
+    update: dict[str, object] = {
+        "estimate": found.interval.estimate,
+        "low": low,
+        "high": high,
+        "limit": found.margin,
+        "verdict": found.verdict,
+        "run_ids": [run.id for side in sides for _, run in sorted(side.runs.items())],
+    }
+    return nothing.model_copy(update=update)
+
+
 def _of_setting(condition: EffectCondition, facts: StudyFacts | None) -> Evidence:
     """The level of a setting that lies farthest from the mean of all."""
     nothing = Evidence(
@@ -259,18 +276,11 @@ def _compared(condition: BenchCondition, line: BenchLine | None) -> Evidence:
         run_ids=[],
         bench=True,
     )
-    if line is None:
+    value, holds = weigh_bench(condition, line) if line is not None else (None, False)
+    if line is None or value is None:
         return nothing
-    if condition.figure not in line.figures:
-        given = f"claim about {condition.figure!r} of {line.file}"
-        known = said(given, "one of its figures", nearest=nearest(condition.figure, line.figures))
-        raise UnknownNameError(known)
-    value = line.figures[condition.figure]
-    if value is None:
-        return nothing
-    holds = value <= condition.limit if condition.rule == "at_most" else value >= condition.limit
     found: dict[str, object] = {
-        "estimate": float(value),
+        "estimate": value,
         "verdict": "supported" if holds else "refuted",
         "run_ids": [line.file],
         "date": line.date,
@@ -378,7 +388,7 @@ def _figure(one: Evidence, words: Words) -> str:
     if one.rule in COLLAPSE_RULES:
         return words.count(round(one.estimate))
     quality = one.rule in (*QUALITY_RULES, "within_margin")
-    digits = 3 if quality else 2 if one.estimate >= 0.1 else 4
+    digits = 3 if quality or one.rule == "forgets" else 2 if one.estimate >= 0.1 else 4
     text = words.number(one.estimate, digits, signed=quality)
     if one.low is None or one.high is None:
         return text
