@@ -33,12 +33,7 @@ inline Kept next_kept(const Block& block, std::int64_t rows, Held& from) {
   kept.ys = taken(from.narrow, rows * h), kept.u = taken(from.narrow, rows * f);
   kept.r2 = taken(from.narrow, rows * h);
   kept.lse = taken(from.wide, rows * block.heads), kept.statistics = taken(from.wide, rows * 4);
-  const auto maps = maps_of(block);
-  for (int j = 0; j < 4; ++j) {
-    kept.low[j] = maps[j]->rank ? taken(from.narrow, rows * maps[j]->stride) : nullptr;
-    kept.seeds[j] = from.seeds[j];
-  }
-  from.seeds += 4;
+  take_low(block, rows, from, kept);
   return kept;
 }
 

@@ -40,12 +40,7 @@ inline Kept next_kept(const Block& block, std::int64_t rows, Held& from) {
   kept.x1 = taken(from.narrow, rows * h), kept.zs = taken(from.narrow, rows * h);
   kept.gate_up = taken(from.narrow, rows * 2 * f);
   kept.lse = taken(from.wide, rows * block.queries), kept.statistics = taken(from.wide, rows * 2);
-  const auto maps = maps_of(block);
-  for (int j = 0; j < 4; ++j) {
-    kept.low[j] = maps[j]->rank ? taken(from.narrow, rows * maps[j]->stride) : nullptr;
-    kept.seeds[j] = from.seeds[j];
-  }
-  from.seeds += 4;
+  take_low(block, rows, from, kept);
   return kept;
 }
 

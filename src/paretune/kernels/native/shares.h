@@ -65,6 +65,17 @@ inline T* taken(T*& from, std::int64_t count) {
   return found;
 }
 
+// The rows of a block's updates, and their seeds.
+template <class Block, class Kept>
+void take_low(const Block& block, std::int64_t rows, Held& from, Kept& kept) {
+  const auto maps = maps_of(block);
+  for (int j = 0; j < 4; ++j) {
+    kept.low[j] = maps[j]->rank ? taken(from.narrow, rows * maps[j]->stride) : nullptr;
+    kept.seeds[j] = from.seeds[j];
+  }
+  from.seeds += 4;
+}
+
 // Room for gradients and where they go: `sums` has the batch's shares × the largest of the blocks' sizes, `total` what
 // all blocks sum up, one after another, times `factors`. `weights`, four for each block, are where gradients of weights
 // go, null where one does not learn; `slopes` is room for what they are computed from, of one block.
