@@ -67,6 +67,21 @@ def test_publishing_again_replaces_the_whole_folder(source: Path, tmp_path: Path
     assert [path.name for path in (tmp_path / "results").iterdir()] == [target.name]
 
 
+def test_runs_from_before_the_study_was_changed_stay_behind(source: Path, tmp_path: Path) -> None:
+    """What was trained by an earlier recipe is read by no report, so nobody need carry it along."""
+    folder = StudyFolder(source)
+    run = next(one for one in folder.runs() if one.scored and one.spec().method == "full")
+    spec, study = run.spec(), folder.study()
+    chosen = [one.model_copy(update={"run_id": run.id}) if one.method == "full" else one for one in study.selections]
+    folder.write_study(study.model_copy(update={"selections": chosen}))
+    older = spec.model_copy(update={"recipe": spec.recipe - 1})
+    shutil.copytree(run.path, run.path.parent / older.run_id)
+    (run.path.parent / older.run_id / "spec.json").write_text(older.model_dump_json())
+    target, _ = publish(source, tmp_path / "results")
+    published = {one.id for one in StudyFolder(target).runs()}
+    assert run.id in published and older.run_id not in published
+
+
 def test_the_report_of_what_was_published_is_the_report_of_the_study(source: Path, tmp_path: Path) -> None:
     """`paretune report results/NAME` needs nothing that was left behind."""
     target, _ = publish(source, tmp_path / "results")

@@ -1,7 +1,7 @@
 """Copies what others may read of a study from `runs/` to `results/`: records and predictions; no weights, no data.
 
 Not here: reports; they are built from what is published. Event lines of losing trials are left out: the learning-rate
-table has their scores.
+table has their scores. So are runs from before the study was changed, which no report reads.
 
     publish(Path("runs/demo"), Path("results"))
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from paretune.core.errors import RecordError, said
 from paretune.records.store import EARLIER_FILE, TOKEN_LOSSES_FILE, StudyFolder
+from paretune.report.facts import common_setting
 
 STUDY_FILES = ("study.json", "explore.json", "examples.json", "inference.json")
 RUN_FILES = (
@@ -38,8 +39,11 @@ def publish(folder: Path, results: Path) -> tuple[Path, int]:
     for name in STUDY_FILES:
         if (folder / name).exists():
             shutil.copyfile(folder / name, fresh / name)
-    for run in source.runs():
-        if run.status() is None:
+    selected = {selection.run_id for selection in study.selections}
+    found = [(run, common_setting(run.spec())) for run in source.runs()]
+    current = {setting for run, setting in found if run.id in selected}
+    for run, setting in found:
+        if run.status() is None or (current and setting not in current):
             continue
         (fresh / "runs" / run.id).mkdir(parents=True)
         for name in RUN_FILES:
