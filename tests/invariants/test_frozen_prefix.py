@@ -18,11 +18,11 @@ from paretune.data.encoding import Encoded, encode
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_encoder, load_tokenizer
-from paretune.models.surgery import trainable
+from paretune.models.surgery import frozen_blocks, plain_encoder, trainable
 from paretune.repro.seeding import torch_generator
 from paretune.tasks.classification import Classification
 from paretune.train.evaluate import predict, predict_logits
-from paretune.train.frozen_prefix import Shelf, frozen_blocks
+from paretune.train.frozen_prefix import Shelf
 from paretune.train.loop import TrainSpec, train
 
 ROWS = toy_rows(96)
@@ -107,7 +107,7 @@ def test_where_the_first_block_learns_nothing_is_kept(
 ) -> None:
     """Nor is a file written."""
     model, events = _trained(source, encoded, choice, Shelf(tmp_path), _spec())
-    assert frozen_blocks(model) == 0 and _phases(events) == ["step"]
+    assert frozen_blocks(plain_encoder(model.encoder)) == 0 and _phases(events) == ["step"]
     assert not list(tmp_path.iterdir())
 
 

@@ -160,6 +160,21 @@ def test_the_parts_add_up_to_the_peak(tiny_model: Path) -> None:
     assert parts.total == pytest.approx(expected)
 
 
+def test_what_gradients_pass_has_a_second_layout_in_cpp(tiny_model: Path) -> None:
+    """Of the upper block's weights alone where that alone learns; an evaluation has none of it."""
+    full = full_census(tiny_model)
+    last = census(adapted(tiny_model, "last_layers", {"layers": 1})[0])
+    for found, share in ((full, 1.0), (last, 1 / BLOCKS)):
+        once, twice = (weight_bytes(found, 10, "bf16", in_cpp) for in_cpp in (False, True))
+        assert twice - once == pytest.approx(2 * found.copied * share)
+    work = Work(Pass(1, 4, 16, in_cpp=True), 10)
+    long = Work(Pass(32, 10**6, 10**6, in_cpp=True), 10)
+    parts = memory_parts(full, work, [long], "bf16", CONSTANTS)
+    assert parts.weights == weight_bytes(full, 10, "bf16", in_cpp=True)
+    evaluating = 1500.0 + weight_bytes(full, 10, "bf16") + 3.0 * (10.0 * 10**6 + 10**6) + 7.0
+    assert parts.evaluation > 0 and parts.total == pytest.approx(evaluating)
+
+
 def test_activation_checkpointing_keeps_a_blocks_input_and_one_block_again(tiny_model: Path) -> None:
     """Hidden states in fp32 of each block, and all that one block keeps while its way back is under way."""
     found = full_census(tiny_model)

@@ -46,6 +46,7 @@ def made(sort: str, width: int, passed: int, held: int, delays: dict[int, float]
         backward_flops_per_pair=0.0,
         held_parameters=held,
         weight_bytes=weights,
+        back_bytes=0.0,
         imports_bytes=450_000_000,
         tokenizer_bytes=int(STARTED),
         peak_bytes=round(peak),

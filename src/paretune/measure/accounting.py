@@ -69,12 +69,14 @@ class Pass:
     """What is computed at once: a micro-batch.
 
     `positions` is how many rows products take, `pairs` how many scores one head of attention has, both with whatever
-    stands there beside real tokens.
+    stands there beside real tokens. `in_cpp`: through the kernels in C++, which remember nothing of a pass and hold
+    weights in a layout of their own, those that gradients pass in a second one.
     """
 
     texts: int
     positions: int
     pairs: int
+    in_cpp: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class Work:
     """The largest that is computed at once, and what a whole training touches.
 
     `active_words` rows of the table of words occur in the training texts; `widths` different numbers of positions occur
-    among the passes; `recomputed`: of each block only its input is kept for the way back.
+    among the passes of which products remember something; `recomputed`: of each block only its input is kept for the
+    way back.
     """
 
     largest: Pass
@@ -224,12 +227,18 @@ def held_parameters(found: Census, active_words: int) -> int:
     return found.trainable - idle_rows * found.word_width
 
 
-def weight_bytes(found: Census, active_words: int, precision: Format) -> float:
+def back_bytes(found: Census, precision: Format, in_cpp: bool) -> float:
+    """The second layout of the weights that gradients pass; in C++ alone."""
+    passed = found.arithmetic.passed_blocks / found.arithmetic.blocks
+    return found.copied * NUMBER_BYTES[precision] * passed if in_cpp else 0.0
+
+
+def weight_bytes(found: Census, active_words: int, precision: Format, in_cpp: bool = False) -> float:
     """Base weights as far as a run touches them, what was inserted, the touched words' own table, and the copies."""
     words = found.words * found.word_width * FP32
     touched = words if found.words_learn else min(words, active_words * FAULT_BYTES)
     own_table = min(active_words, found.words) * found.word_width * FP32 if found.words_learn else 0
-    copies = found.copied * NUMBER_BYTES[precision]
+    copies = found.copied * NUMBER_BYTES[precision] + back_bytes(found, precision, in_cpp)
     return (found.total * FP32 - words) + touched + own_table + copies
 
 
@@ -255,7 +264,7 @@ def memory_parts(
     kept = constants.kept * of_one * found.arithmetic.passed_blocks
     parts = MemoryParts(
         process=constants.started_bytes + constants.fixed_bytes,
-        weights=weight_bytes(found, work.active_words, precision),
+        weights=weight_bytes(found, work.active_words, precision, work.largest.in_cpp),
         gradients=gradients,
         optimizer=moments,
         activations=kept + again + constants.working * block,
@@ -267,7 +276,7 @@ def memory_parts(
     evaluating = max(
         (
             parts.process
-            + parts.weights
+            + weight_bytes(found, work.active_words, precision)
             + constants.evaluation * constants.block.of(one.largest)
             + constants.width_bytes.get("forward", 0.0) * one.widths
             for one in evaluations

@@ -26,6 +26,7 @@ from paretune.measure.accounting import (
     Format,
     MemoryConstants,
     Pass,
+    back_bytes,
     computed,
     held_parameters,
     weight_bytes,
@@ -52,7 +53,8 @@ class StepSample(Settings):
 
 
 class Sample(Settings):
-    """What a few steps in a fresh process cost, and the counts that explain it.
+    """What a few steps in a fresh process cost, and the counts that explain it; `back_bytes` of `weight_bytes` are only
+    there while training.
 
     Memory in bytes: after imports, with the tokenizer, at the peaks of training and of evaluation. `growth_bytes` is
     what the process allocated for good in the later steps, `growth_widths` how many new widths they had.
@@ -70,6 +72,7 @@ class Sample(Settings):
     backward_flops_per_pair: float
     held_parameters: int
     weight_bytes: float
+    back_bytes: float
     imports_bytes: int
     tokenizer_bytes: int
     peak_bytes: int
@@ -198,7 +201,7 @@ def prefix_flops(found: Census, positions: int, pairs: int) -> float:
     return 2.0 * (count.weights - count.passed) * positions + 4.0 * count.width * blocks * pairs
 
 
-def sample_counts(found: Census, active_words: int, precision: Format) -> dict[str, float | int | str]:
+def sample_counts(found: Census, active_words: int, precision: Format, in_cpp: bool) -> dict[str, float | int | str]:
     """The fields of a sample that come from counting."""
     count = found.arithmetic
     position, pair = flops(found, 1, 0), flops(found, 0, 1)
@@ -211,7 +214,8 @@ def sample_counts(found: Census, active_words: int, precision: Format) -> dict[s
         "backward_flops_per_position": position[1],
         "backward_flops_per_pair": pair[1],
         "held_parameters": held_parameters(found, active_words),
-        "weight_bytes": weight_bytes(found, active_words, precision),
+        "weight_bytes": weight_bytes(found, active_words, precision, in_cpp),
+        "back_bytes": back_bytes(found, precision, in_cpp),
     }
 
 
@@ -317,7 +321,7 @@ def _memory(
 
 def _evaluation_bytes(one: Sample, block: BlockBytes, width_bytes: dict[str, float], process: float) -> float:
     """How many blocks' worth evaluation took at its peak."""
-    known = process + one.weight_bytes + width_bytes["forward"]
+    known = process + one.weight_bytes - one.back_bytes + (width_bytes["forward"] if one.widths else 0.0)
     evaluated = Pass(EVALUATION_ROWS, one.evaluation_positions, one.evaluation_pairs)
     return max(0.0, one.evaluation_peak_bytes - known) / block.of(evaluated)
 

@@ -68,6 +68,17 @@ def layers(encoder: PreTrainedModel) -> nn.ModuleList:
     return cast(nn.ModuleList, encoder.get_submodule(_layers_path(encoder)))
 
 
+def frozen_blocks(encoder: PreTrainedModel) -> int:
+    """How many of the lowest blocks no gradient passes, so that they give the same in every step: 0 where the
+    embeddings learn."""
+    blocks = layers(encoder)
+    within = {id(one) for block in blocks for one in block.parameters()}
+    if any(one.requires_grad and id(one) not in within for one in encoder.parameters()):
+        return 0
+    learning = (place for place, block in enumerate(blocks) if trainable(block))
+    return next(learning, len(blocks))
+
+
 def linear_names(encoder: PreTrainedModel, last: int | None = None) -> list[str]:
     """Full names of all linear maps inside the transformer blocks, or inside the last so many of them.
 

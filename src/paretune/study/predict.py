@@ -74,7 +74,7 @@ def pass_of(lengths: Sequence[int], way: Way) -> Pass:
     """Texts of so many tokens at once."""
     longest, texts = max(lengths), len(lengths)
     if way == "tokens":
-        return Pass(texts, sum(lengths), sum(length**2 for length in lengths))
+        return Pass(texts, sum(lengths), sum(length**2 for length in lengths), in_cpp=True)
     if way == "rounded":
         return Pass(texts, round_count(sum(lengths)), texts * round_width(longest) ** 2)
     return Pass(texts, texts * longest, texts * longest**2)
@@ -125,7 +125,7 @@ def _amount(passes: Sequence[Pass]) -> Amount:
 
 
 def _widths(passes: Sequence[Pass]) -> int:
-    return len({one.positions for one in passes})
+    return len({one.positions for one in passes if not one.in_cpp})
 
 
 def _work(passes: Sequence[Pass], active_words: int, recomputed: bool = False) -> Work:
@@ -157,7 +157,7 @@ def predict_run(
     prefix = shape.prefix if kept else ()
     looked_at = [_work(one, shape.active_words) for one in (validation, prefix) if one]
     if kept and not found.encoder_learns:  # features alone are read
-        work = Work(NOTHING, shape.active_words, 0)
+        work = Work(replace(NOTHING, in_cpp=work.largest.in_cpp), shape.active_words, 0)
     parts = memory_parts(found, work, looked_at, precision, constants.memory())
     held = held_parameters(found, shape.active_words)
     few = _amount([_part(one, PROBE_ROWS) for one in validation[-1:]])
@@ -207,7 +207,7 @@ def predict_scoring(found: Census, shape: RunShape, precision: Format, constants
     tests = {name: passes for name, passes in shape.evaluations.items() if name != VALIDATION}
     passes = [one for split in tests.values() for one in split]
     tokens = sum(count for name, count in shape.split_tokens.items() if name != "train")
-    shapes = _widths(passes) + sum(calls + WARM_CALLS for _, calls in BATCHES)
+    shapes = _widths(passes) + sum(not one.in_cpp for one in shape.timed)
     widest = [replace(_work([*passes, *shape.timed], shape.active_words), widths=shapes)]
     parts = memory_parts(found, Work(NOTHING, shape.active_words, 0), widest, precision, constants.memory())
     untrained = parts.total - parts.optimizer - parts.gradients - parts.shared

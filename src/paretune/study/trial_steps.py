@@ -136,7 +136,7 @@ class _Watch:
             self._at = time.perf_counter()
         elif isinstance(event, StepEnded):
             now, place = time.perf_counter(), len(self.steps)
-            positions = {one.positions for one in self._passes[place]}
+            positions = {one.positions for one in self._passes[place] if not one.in_cpp}
             self.new.append(len(positions - self._seen))
             self._seen |= positions
             self.steps.append(
@@ -194,7 +194,7 @@ def perform(trial: Trial) -> Sample:
     active = len({one for row in encoded.ids for one in row})
     return Sample.model_validate(
         {
-            **sample_counts(counted, active, precision),
+            **sample_counts(counted, active, precision, in_cpp=way == "tokens"),
             "kind": trial.kind,
             "imports_bytes": meter.memory_after_imports_bytes,
             "tokenizer_bytes": tokenizer_bytes,

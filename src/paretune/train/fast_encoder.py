@@ -28,7 +28,7 @@ from paretune.kernels.rows import Around, Rows, round_count, rows_of
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision
 from paretune.models.sources import DECODERS
-from paretune.models.surgery import layers, plain_encoder
+from paretune.models.surgery import frozen_blocks, layers, plain_encoder
 from paretune.models.weights import KINDS
 from paretune.train.fast_blocks import BertBlock, FastBlock, LlamaBlock, Unsupported, refresh
 from paretune.train.native_blocks import (
@@ -173,11 +173,13 @@ class FastEncoder:
         calls = library().calls
         if self.slower or calls is None:
             return []
+        modules = layers(self._plain)
+        lowest = len(modules) if fixed else frozen_blocks(self._plain)
         blocks = [
-            native_llama_block(calls, one, config, fixed)
+            native_llama_block(calls, one, config, fixed, place >= lowest)
             if self._decoder
-            else native_bert_block(calls, one, config.model_type, _heads(config), fixed)
-            for one in layers(self._plain)
+            else native_bert_block(calls, one, config.model_type, _heads(config), fixed, place >= lowest)
+            for place, one in enumerate(modules)
         ]
         learnt = ([part for one in blocks for part in one.weights], [part for one in blocks for part in one.updated])
         self._layouts = Layouts(calls, *learnt, [part for one in blocks for part in one.copied])

@@ -31,7 +31,7 @@ from paretune.data.encoding import Encoded
 from paretune.kernels.native.library import kernels_in_use
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision, autocast
-from paretune.models.surgery import layers, plain_encoder, trainable
+from paretune.models.surgery import frozen_blocks, layers, plain_encoder, trainable
 from paretune.repro.probe import numerics_fingerprint
 from paretune.train.batches import length_batches
 from paretune.train.fast_encoder import FastEncoder
@@ -159,17 +159,6 @@ def _starts(encoded: Encoded) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(encoded.lengths_n)[:-1]])
 
 
-def frozen_blocks(model: EncoderClassifier) -> int:
-    """How many of the lowest blocks give the same in every step: 0 where the embeddings learn."""
-    plain = plain_encoder(model.encoder)
-    blocks = layers(plain)
-    within = {id(one) for block in blocks for one in block.parameters()}
-    if any(one.requires_grad and id(one) not in within for one in plain.parameters()):
-        return 0
-    learning = (place for place, block in enumerate(blocks) if trainable(block))
-    return next(learning, len(blocks))
-
-
 def _key(model: EncoderClassifier, encoded: Encoded, precision: Precision, first: int | None) -> str:
     """Of all that the kept numbers depend on: what is computed with, on which texts, by which weights."""
     pooling = model.pooling if first is None else ""
@@ -202,7 +191,7 @@ def inputs_of(
     """
     plain = _Texts(model, fast, encoded, precision)
     whole = not trainable(model.encoder)
-    first = None if whole else frozen_blocks(model)
+    first = None if whole else frozen_blocks(plain_encoder(model.encoder))
     if shelf is None or fast is None or first == 0 or not model.pools_states:
         yield plain
         return

@@ -2,7 +2,7 @@
 
 Not here: blocks by torch's operators (`fast_blocks.py`), the kernels (`kernels/native/`).
 
-    block = native_bert_block(library().calls, module, "bert", heads=12, fixed=False)
+    block = native_bert_block(library().calls, module, "bert", heads=12, fixed=False, back=True)
     stack = NativeStack(library().calls, [block], Room())
 """
 
@@ -68,16 +68,22 @@ class _Place:
 
 class NativeBlock:
     """`weights`, `updated` and `copied`: what learns, for `Layouts` to bring in. `places`: where the gradients of
-    `parameters` are."""
+    `parameters` are. `back`: gradients may pass, for which weights have a second layout."""
 
     def __init__(
-        self, calls: CDLL, layout: native.Layout, linears: list[Joined], norms: list[native.Norm], fixed: bool
+        self,
+        calls: CDLL,
+        layout: native.Layout,
+        linears: list[Joined],
+        norms: list[native.Norm],
+        fixed: bool,
+        back: bool,
     ) -> None:
-        found = [one.map(back=not fixed) for one in linears]
+        found = [one.map(back=back) for one in linears]
         maps = [one for one, _ in found]
         Layouts(calls, [weight for _, weights in found for weight in weights], maps).refresh()
         learnt = zip(linears, found, strict=True)
-        self.fixed = fixed
+        self.fixed, self.back = fixed, back
         self.weights: list[Weight] = [weight for one, (_, weights) in learnt if one.learns.weight for weight in weights]
         self.updated: list[Map] = [one for one, joined in zip(maps, linears, strict=True) if joined.learns.update]
         self.copied: list[Copy] = [copy_of(one, to, factor) for linear in linears for to, one, factor in linear.copies]
@@ -96,6 +102,7 @@ class NativeStack(FastBlock):
     def __init__(self, calls: CDLL, blocks: Sequence[NativeBlock], room: native.Room) -> None:
         self._stack = native.Stack(calls, [one.block for one in blocks], room)
         self._keeps = not any(one.fixed for one in blocks)
+        self._back = all(one.back for one in blocks)
         super().__init__([one for block in blocks for one in block.parameters], [], self._stack.drops)
         self._places: list[_Place] = []
         sums = 0
@@ -112,6 +119,7 @@ class NativeStack(FastBlock):
     def backward(
         self, dx_nh: Tensor, kept: tuple[Tensor, ...], around: Around, wants_input: bool
     ) -> tuple[Tensor | None, list[Tensor | None]]:
+        assert self._back, "no gradient passes what is frozen with all below it"
         dx, grown = native.backward(dx_nh, kept, around, self._stack, wants_input)
         return dx, [place.of(grown) for place in self._places]
 
@@ -145,15 +153,17 @@ def _of_maps(maps: list[Map], linears: list[Joined]) -> list[_Place]:
     return found
 
 
-def native_bert_block(calls: CDLL, module: nn.Module, kind_name: str, heads: int, fixed: bool) -> NativeBlock:
+def native_bert_block(
+    calls: CDLL, module: nn.Module, kind_name: str, heads: int, fixed: bool, back: bool
+) -> NativeBlock:
     """A block whose norms come after each part."""
     linears, norms = bert_parts(module, kind_name, torch.bfloat16, fixed, native=True)
     of_norms = [native.Norm(one.scale_h, one.shift_h, one.epsilon, one.scale_learns, one.shift_learns) for one in norms]
     layout = native.post_norm_layout(linears[0].inputs, linears[2].outputs, heads)
-    return NativeBlock(calls, layout, linears, of_norms, fixed)
+    return NativeBlock(calls, layout, linears, of_norms, fixed, back)
 
 
-def native_llama_block(calls: CDLL, module: nn.Module, config: Any, fixed: bool) -> NativeBlock:
+def native_llama_block(calls: CDLL, module: nn.Module, config: Any, fixed: bool, back: bool) -> NativeBlock:
     """A block whose norms come before each part; `config` is that of `transformers`."""
     linears, norms = llama_parts(module, config, torch.bfloat16, fixed, native=True)
     of_norms = [native.Norm(one.scale_h, None, one.epsilon, one.scale_learns) for one in norms]
@@ -161,4 +171,4 @@ def native_llama_block(calls: CDLL, module: nn.Module, config: Any, fixed: bool)
     layout = native.pre_norm_layout(
         linears[0].inputs, linears[3].inputs, queries, keys, linears[0].outputs // (queries + 2 * keys)
     )
-    return NativeBlock(calls, layout, linears, of_norms, fixed)
+    return NativeBlock(calls, layout, linears, of_norms, fixed, back)
