@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Most of their time is one core's: starting commands, browsers and services.
+SIDE_BY_SIDE := --numprocesses 2 --dist worksteal
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo test test-network check fast lint docs report container verify-container clean
@@ -12,14 +14,14 @@ demo: $(VENV)/ready
 
 # What installs other tools from the package index (over 1 GB) is left to test-network.
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -m "not network"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not network"
 
 test-network: $(VENV)/ready
 	$(BIN)/python -m pytest -m network
 
 # Lint, types, import rules, docs drift, fast tests: the first half of what .ci/run does.
 check: lint
-	$(BIN)/python -m pytest -m "not slow and not assets"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not assets"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check

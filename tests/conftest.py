@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from toy_study import VOCABULARY
 
+# Tests run side by side: a thread that waits for another must not hold the core that this one needs.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 # Kernels in C++ are built once, not once for each test with a cache of its own.
 os.environ.setdefault("PARETUNE_KERNELS", str(Path.home() / ".cache" / "paretune" / "kernels"))
 
