@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,9 @@ def test_what_gradients_pass_has_a_second_layout_in_cpp(tiny_model: Path) -> Non
     long = Work(Pass(32, 10**6, 10**6, in_cpp=True), 10)
     parts = memory_parts(full, work, [long], "bf16", CONSTANTS)
     assert parts.weights == weight_bytes(full, 10, "bf16", in_cpp=True)
+    assert parts.shared == 0.0 and parts.gradients == 4.0 * held_parameters(full, 10)
+    several = memory_parts(full, replace(work, accumulates=True), [], "bf16", CONSTANTS)
+    assert several.gradients == 2 * parts.gradients, "what a pass gives is there beside what it is added to"
     evaluating = 1500.0 + weight_bytes(full, 10, "bf16") + 3.0 * (10.0 * 10**6 + 10**6) + 7.0
     assert parts.evaluation > 0 and parts.total == pytest.approx(evaluating)
 

@@ -85,13 +85,14 @@ class Work:
 
     `active_words` rows of the table of words occur in the training texts; `widths` different numbers of positions occur
     among the passes of which products remember something; `recomputed`: of each block only its input is kept for the
-    way back.
+    way back. `accumulates`: a step has several passes.
     """
 
     largest: Pass
     active_words: int
     widths: int = 1
     recomputed: bool = False
+    accumulates: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,9 @@ class MemoryParts:
     """Bytes at the moment of a run's peak, part by part; they add up to `total`.
 
     `weights`: the base model as far as it is touched, what the method inserted, and copies in the format of products.
-    `shared`: gradients that lie where backward has already given activations back (negative). `evaluation`: by how much
-    evaluation needs more than a training step.
+    `gradients`: twice where the kernels in C++ add up those of several passes, as they give all at once. `shared`:
+    gradients that lie where backward has already given activations back (negative), which those kernels do not do.
+    `evaluation`: by how much evaluation needs more than a training step.
     """
 
     process: float
@@ -257,6 +259,7 @@ def memory_parts(
 ) -> MemoryParts:
     """Bytes by part at the peak of a whole run: that of a training step, or of an evaluation where that needs more."""
     held = held_parameters(found, work.active_words)
+    in_cpp = work.largest.in_cpp
     gradients, moments = float(held * FP32), float(held * FP32 * MOMENTS)
     block = constants.block.of(work.largest)
     of_one = float(FP32 * found.hidden * work.largest.positions) if work.recomputed else block
@@ -264,13 +267,13 @@ def memory_parts(
     kept = constants.kept * of_one * found.arithmetic.passed_blocks
     parts = MemoryParts(
         process=constants.started_bytes + constants.fixed_bytes,
-        weights=weight_bytes(found, work.active_words, precision, work.largest.in_cpp),
-        gradients=gradients,
+        weights=weight_bytes(found, work.active_words, precision, in_cpp),
+        gradients=2 * gradients if in_cpp and work.accumulates else gradients,
         optimizer=moments,
         activations=kept + again + constants.working * block,
         logits=float(work.largest.texts * found.classes * FP32 * 3),  # scores, their logarithms, their gradient
         kernels=constants.width_bytes.get(computed(found), 0.0) * work.widths,
-        shared=-min(gradients, kept),
+        shared=0.0 if in_cpp else -min(gradients, kept),
         evaluation=0.0,
     )
     evaluating = max(

@@ -73,6 +73,7 @@ class Sample(Settings):
     held_parameters: int
     weight_bytes: float
     back_bytes: float
+    in_cpp: bool
     imports_bytes: int
     tokenizer_bytes: int
     peak_bytes: int
@@ -216,6 +217,7 @@ def sample_counts(found: Census, active_words: int, precision: Format, in_cpp: b
         "held_parameters": held_parameters(found, active_words),
         "weight_bytes": weight_bytes(found, active_words, precision, in_cpp),
         "back_bytes": back_bytes(found, precision, in_cpp),
+        "in_cpp": in_cpp,
     }
 
 
@@ -304,7 +306,9 @@ def _memory(
     rows = [(block.of(_largest(one)) * one.passed_blocks, block.of(_largest(one)), 1.0) for one in samples]
     over = [max(0.0, one.peak_bytes - _known(one, width_bytes, started)) for one in samples]
     scale = max(max(row[0] for row in rows), max(row[1] for row in rows), 1.0)
-    held = [min(one.held_parameters * FP32, row[0]) for one, row in zip(samples, rows, strict=True)]
+    held = [
+        0 if one.in_cpp else min(one.held_parameters * FP32, row[0]) for one, row in zip(samples, rows, strict=True)
+    ]
     matrix = np.array([[row[0] / scale, row[1] / scale, 1.0] for row in rows])
     # A gradient that is larger than the activations it replaces stands for itself.
     target = np.array(

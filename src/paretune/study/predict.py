@@ -54,7 +54,11 @@ class RunShape:
     @property
     def work(self) -> Work:
         """The pass that holds most, and how many differ."""
-        return _work(self.training, self.active_words, self.recomputed)
+        return replace(
+            _work(self.training, self.active_words),
+            recomputed=self.recomputed,
+            accumulates=len(self.training) > self.steps,
+        )
 
 
 Way = Literal["tokens", "rounded", "padded"]
@@ -128,9 +132,9 @@ def _widths(passes: Sequence[Pass]) -> int:
     return len({one.positions for one in passes if not one.in_cpp})
 
 
-def _work(passes: Sequence[Pass], active_words: int, recomputed: bool = False) -> Work:
+def _work(passes: Sequence[Pass], active_words: int) -> Work:
     largest = max(passes, key=lambda one: (one.positions, one.pairs))
-    return Work(largest, active_words, _widths(passes), recomputed)
+    return Work(largest, active_words, _widths(passes))
 
 
 def keeps_prefix(found: Census, spec: TrainSpec) -> bool:

@@ -93,10 +93,12 @@ class _Turn(ctypes.Structure):
 
 
 class Room:
-    """Memory for what blocks keep; a way back gives it back for the next batch, as new memory costs its pages."""
+    """Memory for what blocks keep, which a way back gives back for the next batch, and for what it computes itself: new
+    memory costs its pages and leaves holes between what lasts."""
 
     def __init__(self) -> None:
         self._free: list[tuple[Tensor, Tensor]] = []
+        self._slopes = torch.empty(0, dtype=torch.bfloat16)
 
     def taken(self, narrow: int, wide: int) -> tuple[Tensor, Tensor]:
         """So many numbers in bf16 and in fp32, or more."""
@@ -105,6 +107,13 @@ class Room:
                 return self._free.pop(place)
         self._free.clear()
         return torch.empty(narrow, dtype=torch.bfloat16), torch.empty(wide, dtype=torch.float32)
+
+    def slopes(self, numbers: int) -> Tensor:
+        """So many numbers in bf16, or more; until the next call."""
+        if self._slopes.numel() < numbers:
+            self._slopes = torch.empty(0, dtype=torch.bfloat16)  # first the old ones go
+            self._slopes = torch.empty(numbers, dtype=torch.bfloat16)
+        return self._slopes
 
     def given_back(self, kept: tuple[Tensor, ...]) -> None:
         """After a way back, which is gone only once."""
@@ -229,7 +238,7 @@ def backward(
     assert around.batch is not None
     grown = Grown(stack.weights(), torch.empty(len(stack.factors)))
     sums = torch.empty(around.batch.shares, stack.largest)
-    slopes = torch.empty(len(d_nh), stack.slope_width, dtype=torch.bfloat16)
+    slopes = stack.room.slopes(len(d_nh) * stack.slope_width)
     addresses = (POINTER * len(grown.weights))(*(address(one) for one in grown.weights))
     pointers = _Grown(
         sums.data_ptr(), grown.sums.data_ptr(), stack.factors.data_ptr(), addresses, slopes.data_ptr()
