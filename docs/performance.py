@@ -153,12 +153,35 @@ def section(title: str, cells: dict[str, Cell], lines: dict[str, JsonObject | No
     return [f"## {title}", table(["model", "method", *cells], rows)]
 
 
+PLAN = {  # figure of `paretune bench plan` → what it says, and what was wanted of it
+    "memory_error_median": ("peak memory, half of the combinations are off by at most", "5 %"),
+    "memory_error_p90": ("peak memory, nine of ten are off by at most", "10 %"),
+    "worst_under_prediction": ("peak memory, the most that a combination needed above what was predicted", "5 %"),
+    "time_error_median": ("seconds of the steps, half are off by at most", "15 %"),
+    "held_out_memory_error_median": ("peak memory, half of the combinations held out", "5 %"),
+    "held_out_time_error_median": ("seconds, half of the combinations held out", "15 %"),
+    "above_imports_error_median": ("memory above the imports, half are off by at most", ""),
+    "above_imports_error_p90": ("memory above the imports, nine of ten", ""),
+}
+
+
+def plan_section(line: JsonObject | None) -> list[str]:
+    """How right the planner was."""
+    if line is None:
+        return ["## The planner", MISSING]
+    rows = [[text, f"{100 * float(str(line[name])):.1f} %", wanted] for name, (text, wanted) in PLAN.items()]
+    counts = f"{line['combinations']} combinations of model, method, batch, length and number format"
+    held = f"{line['held_out']} of them held out (`benchmarks/plan_combinations.toml`)"
+    return ["## The planner", f"{counts}, {held}.", table(["error", "measured", "wanted"], rows)]
+
+
 def performance_page(folder: Path) -> str:
     """The page's text without its mark."""
     files = [*(case.file for case in CASES), *sorted(one.stem for one in folder.glob("train-*.json"))]
     lines = {file: read_line(folder / f"{file}.json") for file in dict.fromkeys(files)}
     commands = "\n".join(
-        f"{case.command} | python benchmarks/stamp.py > results/bench/{case.file}.json" for case in CASES
+        f"{command} | python benchmarks/stamp.py > results/bench/{file}.json"
+        for command, file in [*((case.command, case.file) for case in CASES), ("paretune bench plan --json", "plan")]
     )
     return "\n\n".join(
         [
@@ -167,6 +190,7 @@ def performance_page(folder: Path) -> str:
             *section("Speed", SPEED, lines),
             *section("Memory", MEMORY, lines),
             *section("Where and how", HOW, lines),
+            *plan_section(read_line(folder / "plan.json")),
             "## Measuring it again",
             "On a machine that does nothing else, from the checkout's root; `make docs` then writes this page anew.",
             f"```sh\n{commands}\n```",
