@@ -44,12 +44,24 @@ def test_outside_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None
     assert found["commit"] is None and found["diff_sha256"] is None
 
 
+def test_a_change_in_no_encoding_is_a_change(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A PDF or a text in another encoding that was changed is hashed as it is, and stops no run."""
+    who = ["-c", "user.name=one", "-c", "user.email=one@example.org"]
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "first"]):
+        (tmp_path / "a.txt").write_bytes("текст\n".encode("cp1251"))
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.setattr(room, "__file__", str(tmp_path / "provenance.py"))
+    assert room.provenance()["diff_sha256"] is None
+    (tmp_path / "a.txt").write_bytes("другой\n".encode("cp1251"))
+    assert len(room.provenance()["diff_sha256"]) == 64
+
+
 def test_uncommitted_changes_are_a_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clean checkout has no difference; a changed one has the hash of its diff."""
-    answers = {("rev-parse", "HEAD"): "abc\n", ("diff", "HEAD"): ""}
+    answers = {("rev-parse", "HEAD"): b"abc\n", ("diff", "HEAD"): b""}
     monkeypatch.setattr(room, "_git", lambda *arguments: answers[arguments])
     assert room.provenance()["commit"] == "abc" and room.provenance()["diff_sha256"] is None
-    answers["diff", "HEAD"] = "+ a line"
+    answers["diff", "HEAD"] = b"+ a line"
     first = room.provenance()["diff_sha256"]
-    answers["diff", "HEAD"] = "+ another"
+    answers["diff", "HEAD"] = b"+ another"
     assert len(first) == 64 and first != room.provenance()["diff_sha256"]

@@ -20,11 +20,11 @@ from paretune.core.limits import memory_limit_bytes, processor_has_bf16, usable_
 PACKAGES = ("paretune", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "scikit-learn", "scipy")
 
 
-def _git(*arguments: str) -> str | None:
-    """Output of a git command in this package's checkout; None outside one."""
+def _git(*arguments: str) -> bytes | None:
+    """Output of a git command in this package's checkout, which may be in any encoding; None outside one."""
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -63,10 +63,10 @@ def machine() -> JsonObject:
 def provenance() -> JsonObject:
     """One record of code, versions and machine. `diff_sha256` is None for a clean checkout or outside git."""
     commit = _git("rev-parse", "HEAD")
-    difference = _git("diff", "HEAD") or ""
+    difference = _git("diff", "HEAD")
     return {
-        "commit": commit.strip() if commit else None,
-        "diff_sha256": hashlib.sha256(difference.encode()).hexdigest() if difference else None,
+        "commit": commit.decode().strip() if commit else None,
+        "diff_sha256": hashlib.sha256(difference).hexdigest() if difference else None,
         "python": sys.version.split()[0],
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "machine": machine(),
