@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 
 GROUP_ROWS = 192  # so many rows go through a block at once, or one longer text: they stay in the cache
-SHARES = 8
+SHARES = 8  # of a batch, for threads to take one after another; fixed, so that sums do not depend on their number
 
 
 class _Batch(ctypes.Structure):
