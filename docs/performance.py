@@ -1,4 +1,4 @@
-"""The page docs/performance.md, made of the published lines of `paretune bench train`.
+"""The page docs/performance.md, made of the published lines of the benches of training.
 
 Not here: measuring, and any figure of its own; a case without its file is "not measured". `generate.py` writes it.
 
@@ -59,6 +59,11 @@ CASES = tuple(
     Case(f"train-{model.partition(':')[2]}-{method}", model, method, options)
     for model, options in ENCODERS_AND_DECODER
     for method in ("lora", "full")
+)
+OTHERS = (  # command → file
+    ("paretune bench plan --json", "plan"),
+    ("python benchmarks/peer_trainer.py compare --stock runs/engine-r8", "equivalence"),
+    ("python benchmarks/frozen_blocks.py", "frozen-blocks"),
 )
 Cell = Callable[[JsonObject], str]
 
@@ -175,13 +180,66 @@ def plan_section(line: JsonObject | None) -> list[str]:
     return ["## The planner", f"{counts}, {held}.", table(["error", "measured", "wanted"], rows)]
 
 
+QUALITY = """\
+The same data, seeds and learning rates, trained by paretune with its defaults (bf16, no dropout, batches of like
+length) and by `transformers.Trainer` with its own (fp32, the model's dropout, random order). Difference: paretune less
+the Trainer, with the 95 % interval over seeds and test examples together; equivalent: two one-sided tests at 5 % put
+it inside the margin."""
+
+
+def quality_section(line: JsonObject | None) -> list[str]:
+    """Whether the engine trains as well as the stock trainer."""
+    if line is None:
+        return ["## Quality beside the stock trainer", MISSING]
+    rows: list[list[str]] = []
+    for method, found in line.items():
+        if not isinstance(found, dict) or "difference" not in found:
+            continue
+        one: JsonObject = found
+        difference, low, high = (signed(float(str(one[name]))) for name in ("difference", "low", "high"))
+        ours, theirs = (f"{float(str(one[name])):.4f}" for name in ("paretune_accuracy", "peer_accuracy"))
+        verdict = "equivalent" if one["equivalent"] else "not shown to be equivalent"
+        margin = f"±{float(str(one['margin'])):.3f}"
+        rows.append([method, str(one["seeds"]), ours, theirs, f"{difference} [{low} … {high}]", margin, verdict])
+    head = ["method", "seeds", "accuracy, paretune", "accuracy, Trainer", "difference [95 %]", "margin", "verdict"]
+    return ["## Quality beside the stock trainer", QUALITY, table(head, rows)]
+
+
+FROZEN = """\
+A study that trains only the head, or the last blocks, computes what the frozen blocks give once and keeps it on the
+disk for all its epochs, seeds and rates. How many times faster all trainings of a method are than without
+(`keep_frozen = false`), the making of what is kept counted once, over three rates, five seeds and four epochs of 1,000
+documents."""
+FROZEN_METHODS = ("head", "last1", "last2")
+
+
+def frozen_section(line: JsonObject | None) -> list[str]:
+    """What it is worth that frozen blocks are computed once a study."""
+    if line is None:
+        return ["## Frozen blocks", MISSING]
+    rows: list[list[str]] = []
+    for method in FROZEN_METHODS:
+        found = line.get(method)
+        if isinstance(found, dict):
+            one: JsonObject = found
+            rows.append([method, number("training_ratio")(one)])
+    same = "equal to the last bit" if line["equal_bits"] else "NOT equal"
+    whole_study = f"The whole study, processes included, took {number('study_ratio')(line)} times less."
+    return ["## Frozen blocks", FROZEN, table(["method", "× faster"], rows), f"{whole_study} Predictions: {same}."]
+
+
+def signed(value: float) -> str:
+    """With a sign, and a real minus."""
+    return f"{value:+.4f}".replace("-", "−")
+
+
 def performance_page(folder: Path) -> str:
     """The page's text without its mark."""
     files = [*(case.file for case in CASES), *sorted(one.stem for one in folder.glob("train-*.json"))]
     lines = {file: read_line(folder / f"{file}.json") for file in dict.fromkeys(files)}
+    measured = [*((case.command, case.file) for case in CASES), *OTHERS]
     commands = "\n".join(
-        f"{command} | python benchmarks/stamp.py > results/bench/{file}.json"
-        for command, file in [*((case.command, case.file) for case in CASES), ("paretune bench plan --json", "plan")]
+        f"{command} | python benchmarks/stamp.py > results/bench/{file}.json" for command, file in measured
     )
     return "\n\n".join(
         [
@@ -190,9 +248,12 @@ def performance_page(folder: Path) -> str:
             *section("Speed", SPEED, lines),
             *section("Memory", MEMORY, lines),
             *section("Where and how", HOW, lines),
+            *quality_section(read_line(folder / "equivalence.json")),
+            *frozen_section(read_line(folder / "frozen-blocks.json")),
             *plan_section(read_line(folder / "plan.json")),
             "## Measuring it again",
-            "On a machine that does nothing else, from the checkout's root; `make docs` then writes this page anew.",
+            "On a machine that does nothing else, from the checkout's root; `make docs` then writes this page anew. "
+            "What goes before the comparison with the Trainer stands in `studies/engine-r8.toml`; it takes hours.",
             f"```sh\n{commands}\n```",
         ]
     )

@@ -173,6 +173,23 @@ def test_the_page_shows_what_was(performance: ModuleType, tmp_path: Path) -> Non
     assert page.count("| not measured |") == 15
 
 
+def test_the_page_shows_quality_and_frozen_blocks(performance: ModuleType, tmp_path: Path) -> None:
+    """The verdict is the line's; a difference below zero has a minus sign."""
+    found = {"seeds": 10, "paretune_accuracy": 0.9705, "peer_accuracy": 0.9725, "margin": 0.01, "difference": -0.002}
+    methods = {
+        "lora-r8": {**found, "low": -0.004, "high": 0.0, "equivalent": True},
+        "full": {**found, "low": -0.014, "high": 0.01, "equivalent": False},
+    }
+    _published(tmp_path, "equivalence", {"date": "2026-11-29", "machine": {}, **methods})
+    ratios = {name: {"training_ratio": 12.34} for name in ("head", "last1", "last2")}
+    _published(tmp_path, "frozen-blocks", {"study_ratio": 2.0, "equal_bits": False, **ratios})
+    page = performance.performance_page(tmp_path)
+    both = "| 10 | 0.9705 | 0.9725 | −0.0020 [−0.0"
+    assert f"| lora-r8 {both}040 … +0.0000] | ±0.010 | equivalent |" in page
+    assert f"| full {both}140 … +0.0100] | ±0.010 | not shown to be equivalent |" in page
+    assert "| last2 | 12.3 |" in page and "Predictions: NOT equal" in page
+
+
 @pytest.mark.parametrize("text", ["[1]", "{"])
 def test_a_file_that_is_no_line_is_refused(performance: ModuleType, tmp_path: Path, text: str) -> None:
     """Rather than left out."""
