@@ -71,11 +71,12 @@ class _Padded(torch.autograd.Function):
 
 
 class _Pass(torch.autograd.Function):
-    """The kernel's way forward and back, in torch's graph."""
+    """The kernel's way forward and back, in torch's graph, which knows one parameter, so that a gradient is asked for;
+    those of all others are brought to them here: a node for each costs more than its gradient."""
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, x_nh: Tensor, around: Around, block: FastBlock, *parameters: Tensor
+        ctx: Any, x_nh: Tensor, around: Around, block: FastBlock, parameter: Tensor | None
     ) -> Tensor:
         ctx.block, ctx.around = block, around
         ctx.random = torch.get_rng_state() if block.recomputed and block.drops else None
@@ -91,7 +92,18 @@ class _Pass(torch.autograd.Function):
         block: FastBlock = ctx.block
         kept = _kept_again(ctx, block) if block.recomputed else ctx.saved_tensors
         dx_nh, grown = block.backward(dz_nh, kept, ctx.around, ctx.needs_input_grad[0])
-        return (dx_nh, None, None, *grown)
+        for parameter, gradient in zip(block.parameters, grown, strict=True):
+            if parameter.requires_grad and gradient is not None:
+                _add_gradient(parameter, gradient)
+        return dx_nh, None, None, None
+
+
+def _add_gradient(parameter: Tensor, gradient: Tensor) -> None:
+    """As torch's graph does it, in the parameter's own layout, which the optimizer relies on."""
+    if parameter.grad is not None:
+        parameter.grad += gradient
+    else:
+        parameter.grad = gradient.contiguous()
 
 
 def _kept_again(ctx: Any, block: FastBlock) -> tuple[Tensor, ...]:
@@ -268,7 +280,8 @@ class FastEncoder:
             x_nh = cast(Tensor, _Packed.apply(x_bth, rows))
             for block in blocks:
                 if torch.is_grad_enabled() and (x_nh.requires_grad or block.learns):
-                    x_nh = cast(Tensor, _Pass.apply(x_nh, around, block, *block.parameters))
+                    one = next((one for one in block.parameters if one.requires_grad), None)
+                    x_nh = cast(Tensor, _Pass.apply(x_nh, around, block, one))
                 else:
                     x_nh = block.output(x_nh, around)
             return cast(Tensor, _Padded.apply(x_nh, rows))
