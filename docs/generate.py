@@ -25,7 +25,7 @@ os.environ["LC_ALL"] = "C"
 
 import annotated_types
 import typer
-from performance import performance_page
+from performance import performance_page, short_table
 from pipe_tables import table
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -38,6 +38,7 @@ from paretune.study.design import StudyFile
 from paretune.study.listing import method_rows
 
 DOCS = Path(__file__).parent
+BENCHES = DOCS.parent / "results" / "bench"
 COLUMNS = 100
 MADE_BY = "<!-- Made by docs/generate.py; `make docs` writes it anew. -->"
 PLAIN_TYPES = {str: "string", int: "integer", float: "number", bool: "true or false", Any: "any value"}
@@ -198,7 +199,7 @@ def toml(value: object) -> str:
 
 
 def readme(name: str, lang: str) -> str:
-    """A README with the table and the answer of each published study between its marks."""
+    """A README with the table and the answer of each published study between its marks, and the bench of training."""
 
     def filled(found: re.Match[str]) -> str:
         folder = DOCS.parent / "results" / found["study"]
@@ -208,14 +209,16 @@ def readme(name: str, lang: str) -> str:
         return f"<!-- results: {found['study']} -->\n{said}\n<!-- end -->"
 
     marks = re.compile(r"<!-- results: (?P<study>[\w.-]+) -->\n.*?<!-- end -->", re.DOTALL)
-    return marks.sub(filled, (DOCS.parent / name).read_text(encoding="utf-8"))
+    text = marks.sub(filled, (DOCS.parent / name).read_text(encoding="utf-8"))
+    bench = f"<!-- bench: train -->\n{short_table(BENCHES, lang)}\n<!-- end -->"
+    return re.sub(r"<!-- bench: train -->\n.*?<!-- end -->", lambda _: bench, text, flags=re.DOTALL)
 
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/cli.md": help_page,
     "docs/methods.md": methods_page,
     "docs/settings.md": settings_page,
-    "docs/performance.md": lambda: f"{MADE_BY}\n\n{performance_page(DOCS.parent / 'results' / 'bench')}\n",
+    "docs/performance.md": lambda: f"{MADE_BY}\n\n{performance_page(BENCHES)}\n",
     "README.md": lambda: readme("README.md", "en"),
     "README.ru.md": lambda: readme("README.ru.md", "ru"),
 }

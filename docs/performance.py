@@ -158,6 +158,22 @@ def section(title: str, cells: dict[str, Cell], lines: dict[str, JsonObject | No
     return [f"## {title}", table(["model", "method", *cells], rows)]
 
 
+SHORT_HEADS = {
+    "en": ("model", "method", "× stock", "× its best", "peak memory", "stock's"),
+    "ru": ("модель", "метод", "быстрее обычного, раз", "быстрее лучшего, раз", "пик памяти", "у обычного"),
+}
+
+
+def short_table(folder: Path, lang: str) -> str:
+    """For a README: how many times faster, and in how much memory; only what was measured."""
+    cells = (*list(SPEED.values())[:2], MEMORY["peak"], MEMORY["stock"])
+    lines = [(case, read_line(folder / f"{case.file}.json")) for case in CASES]
+    rows = [[f"`{case.model}`", case.method, *(cell(line) for cell in cells)] for case, line in lines if line]
+    if lang == "ru":
+        rows = [[one.replace(".", ",").replace(" GB", " ГБ") for one in row] for row in rows]
+    return table(SHORT_HEADS[lang], rows)
+
+
 PLAN = {  # figure of `paretune bench plan` → what it says, and what was wanted of it
     "memory_error_median": ("peak memory, half of the combinations are off by at most", "5 %"),
     "memory_error_p90": ("peak memory, nine of ten are off by at most", "10 %"),
