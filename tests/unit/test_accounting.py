@@ -10,6 +10,7 @@ import torch
 
 from paretune.core.config import JsonObject
 from paretune.measure.accounting import (
+    FAULT_BYTES,
     BlockBytes,
     Census,
     MemoryConstants,
@@ -21,6 +22,7 @@ from paretune.measure.accounting import (
     held_parameters,
     memory_parts,
     weight_bytes,
+    whole_table_bytes,
 )
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
@@ -101,6 +103,13 @@ def test_words_that_do_not_occur_have_no_moments(tiny_model: Path) -> None:
     assert weight_bytes(full, 10, "fp32") < weight_bytes(full, full.words, "fp32")
 
 
+def test_a_table_that_learns_is_whole_only_after_training(tiny_model: Path) -> None:
+    """Of a table larger than what its touched rows bring in: the rest of it, less the rows' own table."""
+    full, lora = (replace(census(adapted(tiny_model, kind, {})[0]), words=10**6) for kind in ("full", "lora"))
+    assert whole_table_bytes(full, 10) == 4.0 * 10**6 * HIDDEN - 10 * FAULT_BYTES - 4.0 * 10 * HIDDEN
+    assert whole_table_bytes(lora, 10) == 0.0
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", ["full", "lora"])
 def test_what_backward_keeps_of_a_block_is_what_the_formula_says(tiny_model: Path, kind: str, precision: str) -> None:
@@ -175,7 +184,8 @@ def test_what_gradients_pass_has_a_second_layout_in_cpp(tiny_model: Path) -> Non
     assert parts.shared == 0.0 and parts.gradients == 4.0 * held_parameters(full, 10)
     several = memory_parts(full, replace(work, accumulates=True), [], "bf16", CONSTANTS)
     assert several.gradients == 2 * parts.gradients, "what a pass gives is there beside what it is added to"
-    evaluating = 1500.0 + weight_bytes(full, 10, "bf16") + 3.0 * (10.0 * 10**6 + 10**6) + 7.0
+    weights = weight_bytes(full, 10, "bf16") + whole_table_bytes(full, 10)
+    evaluating = 1500.0 + weights + 3.0 * (10.0 * 10**6 + 10**6) + 7.0
     assert parts.evaluation > 0 and parts.total == pytest.approx(evaluating)
 
 

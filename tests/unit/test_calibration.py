@@ -47,6 +47,7 @@ def made(sort: str, width: int, passed: int, held: int, delays: dict[int, float]
         held_parameters=held,
         weight_bytes=weights,
         back_bytes=0.0,
+        whole_table_bytes=0.0,
         in_cpp=False,
         imports_bytes=450_000_000,
         tokenizer_bytes=int(STARTED),

@@ -9,9 +9,7 @@ Each method is measured in a process of its own, with the weights of its best se
 from __future__ import annotations
 
 import copy
-import ctypes
 import gc
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import torch
 
 from paretune.core.errors import ConfigError
 from paretune.core.limits import memory_limit_bytes
+from paretune.core.memory import return_free_memory
 from paretune.export.choose import best_seed
 from paretune.export.fresh import in_fresh_process
 from paretune.export.trained import Setting, check_exportable, rebuild, setting_of
@@ -110,9 +109,7 @@ def measure_run(run: Path) -> tuple[InferenceCost, int]:
 
 def _settled_bytes() -> int:
     """Resident memory after what is free went back to the system: freed heap would hide what comes next."""
-    gc.collect()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)  # glibc
+    return_free_memory()
     return resident_bytes()
 
 

@@ -110,7 +110,7 @@ class BlockBytes:
 class MemoryConstants:
     """What only a measurement can tell of a machine, a model and a number format.
 
-    `started_bytes`: the process with imports and tokenizer, model not yet touched. `kept`: bytes taken for each byte
+    `started_bytes`: the process with imports, texts tokenized, model not yet touched. `kept`: bytes taken for each byte
     that the formula keeps for backward (the allocator's slack). `working`: how many blocks' worth the work on one block
     takes beside that; `evaluation`: the same without gradients. `fixed_bytes`: whatever else. `width_bytes`: what the
     library of matrix products remembers for each new width, by what is computed.
@@ -236,12 +236,23 @@ def back_bytes(found: Census, precision: Format, in_cpp: bool) -> float:
 
 
 def weight_bytes(found: Census, active_words: int, precision: Format, in_cpp: bool = False) -> float:
-    """Base weights as far as a run touches them, what was inserted, the touched words' own table, and the copies."""
-    words = found.words * found.word_width * FP32
-    touched = words if found.words_learn else min(words, active_words * FAULT_BYTES)
-    own_table = min(active_words, found.words) * found.word_width * FP32 if found.words_learn else 0
+    """Base weights as far as training touches them, what was inserted, the touched words' own table, and the copies."""
+    words, touched, own_table = _words(found, active_words)
     copies = found.copied * NUMBER_BYTES[precision] + back_bytes(found, precision, in_cpp)
     return (found.total * FP32 - words) + touched + own_table + copies
+
+
+def whole_table_bytes(found: Census, active_words: int) -> float:
+    """By how much a table of words that learns grows once training is over, when its other rows decay."""
+    words, touched, own_table = _words(found, active_words)
+    return words - touched - own_table if found.words_learn else 0.0
+
+
+def _words(found: Census, active_words: int) -> tuple[int, int, int]:
+    """Bytes of the table of words, of what touched rows bring in of its file, and of their own table."""
+    words = found.words * found.word_width * FP32
+    own_table = min(active_words, found.words) * found.word_width * FP32 if found.words_learn else 0
+    return words, min(words, active_words * FAULT_BYTES), own_table
 
 
 def computed(found: Census) -> str:
@@ -280,6 +291,7 @@ def memory_parts(
         (
             parts.process
             + weight_bytes(found, work.active_words, precision)
+            + whole_table_bytes(found, work.active_words)
             + constants.evaluation * constants.block.of(one.largest)
             + constants.width_bytes.get("forward", 0.0) * one.widths
             for one in evaluations

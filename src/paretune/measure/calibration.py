@@ -30,6 +30,7 @@ from paretune.measure.accounting import (
     computed,
     held_parameters,
     weight_bytes,
+    whole_table_bytes,
 )
 
 PRODUCTS = ("forward", "passed", "low_rank", "learning")
@@ -54,10 +55,11 @@ class StepSample(Settings):
 
 class Sample(Settings):
     """What a few steps in a fresh process cost, and the counts that explain it; `back_bytes` of `weight_bytes` are only
-    there while training.
+    there while training, `whole_table_bytes` only after it.
 
-    Memory in bytes: after imports, with the tokenizer, at the peaks of training and of evaluation. `growth_bytes` is
-    what the process allocated for good in the later steps, `growth_widths` how many new widths they had.
+    Memory in bytes: after imports, after a tokenizer was there, at the peaks of training and of evaluation.
+    `growth_bytes` is what the process allocated for good in the later steps, `growth_widths` how many new widths they
+    had.
     `capped_over_bytes` is by how much more a memory cap counts than is resident, before the steps and after.
     `saved_position_bytes` and `saved_pair_bytes` are what backward was seen to keep of one block.
     """
@@ -73,6 +75,7 @@ class Sample(Settings):
     held_parameters: int
     weight_bytes: float
     back_bytes: float
+    whole_table_bytes: float
     in_cpp: bool
     imports_bytes: int
     tokenizer_bytes: int
@@ -217,6 +220,7 @@ def sample_counts(found: Census, active_words: int, precision: Format, in_cpp: b
         "held_parameters": held_parameters(found, active_words),
         "weight_bytes": weight_bytes(found, active_words, precision, in_cpp),
         "back_bytes": back_bytes(found, precision, in_cpp),
+        "whole_table_bytes": whole_table_bytes(found, active_words),
         "in_cpp": in_cpp,
     }
 
@@ -325,7 +329,8 @@ def _memory(
 
 def _evaluation_bytes(one: Sample, block: BlockBytes, width_bytes: dict[str, float], process: float) -> float:
     """How many blocks' worth evaluation took at its peak."""
-    known = process + one.weight_bytes - one.back_bytes + (width_bytes["forward"] if one.widths else 0.0)
+    weights = one.weight_bytes - one.back_bytes + one.whole_table_bytes
+    known = process + weights + (width_bytes["forward"] if one.widths else 0.0)
     evaluated = Pass(EVALUATION_ROWS, one.evaluation_positions, one.evaluation_pairs)
     return max(0.0, one.evaluation_peak_bytes - known) / block.of(evaluated)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from paretune.core.events import Event, PhaseEnded, PhaseStarted, StepEnded
 from paretune.core.limits import usable_cores
+from paretune.core.memory import return_free_memory
 from paretune.data.encoding import Encoded, encode
 from paretune.measure.meter import Meter
 from paretune.measure.speed import Job, Sample, Window, Work, serve_job
@@ -73,17 +74,18 @@ class Listening:
 
 
 def measured(job: Job, meter: Meter) -> Sample:
-    """Load, tokenize, train until the window is full."""
+    """Tokenize, load, train until the window is full: in the order of a study's run."""
     make_repeatable(SEED, usable_cores())
     precision = chosen_precision("auto")
+    meter(PhaseStarted("tokenize"))
+    encoded = encode(load_tokenizer(job.source), job.texts, job.max_tokens)
+    return_free_memory()
+    meter(PhaseEnded("tokenize"))
     meter(PhaseStarted("load"))
     method = adaptation(job)
     model = EncoderClassifier(load_encoder(job.source), job.classes, job.pooling)
     method.attach(model, torch_generator(SEED, "init"))
     meter(PhaseEnded("load"))
-    meter(PhaseStarted("tokenize"))
-    encoded = encode(load_tokenizer(job.source), job.texts, job.max_tokens)
-    meter(PhaseEnded("tokenize"))
     task = TASKS.load(TASK)(tuple(str(one) for one in range(job.classes)))
     targets_n = task.targets([str(one) for one in job.targets])
     spec = train_spec(job)

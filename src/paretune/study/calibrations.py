@@ -24,7 +24,7 @@ from paretune.repro.probe import numerics_fingerprint
 from paretune.repro.provenance import provenance
 
 CONSTANTS_FILE = "calibration.json"  # in a study's folder: what an earlier probe of its model found
-FORM = 4  # raised when the same samples would give other constants
+FORM = 5  # raised when the same samples would give other constants
 TRAINING_CODE = ("kernels", "train", "models", "methods")
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from paretune.core.config import validated
 from paretune.core.errors import ReloadError, said
 from paretune.core.events import EvaluationEnded, Event, PhaseEnded, PhaseStarted
+from paretune.core.memory import return_free_memory
 from paretune.data.encoding import Encoded
 from paretune.data.prepare import Prepared
 from paretune.measure.meter import Meter
@@ -94,11 +95,13 @@ def built(desk: Desk, method: Adaptation) -> EncoderClassifier:
 
 
 def encoded_splits(desk: Desk, splits: Sequence[str]) -> dict[str, Encoded]:
-    """Tokens of some splits, by name."""
+    """Tokens of some splits, by name; of the tokenizer nothing stays."""
     desk.emit(PhaseStarted("tokenize"))
     tokenizer = load_tokenizer(desk.model_spec.source)
     prefix, longest = desk.model_spec.text_prefix, desk.train_spec.max_tokens
     found = {name: desk.task.encode(tokenizer, desk.data.splits[name].texts, longest, prefix) for name in splits}
+    del tokenizer
+    return_free_memory()
     desk.emit(PhaseEnded("tokenize"))
     return found
 

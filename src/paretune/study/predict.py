@@ -16,7 +16,16 @@ import numpy as np
 
 from paretune.data.encoding import Encoded
 from paretune.kernels.rows import round_count, round_width
-from paretune.measure.accounting import Census, Format, Pass, Work, computed, held_parameters, memory_parts
+from paretune.measure.accounting import (
+    Census,
+    Format,
+    Pass,
+    Work,
+    computed,
+    held_parameters,
+    memory_parts,
+    whole_table_bytes,
+)
 from paretune.measure.calibration import Amount, Calibration
 from paretune.measure.latency import BATCHES, WARM_CALLS
 from paretune.records.schema import Predicted
@@ -213,8 +222,9 @@ def predict_scoring(found: Census, shape: RunShape, precision: Format, constants
     tokens = sum(count for name, count in shape.split_tokens.items() if name != "train")
     shapes = _widths(passes) + sum(not one.in_cpp for one in shape.timed)
     widest = [replace(_work([*passes, *shape.timed], shape.active_words), widths=shapes)]
-    parts = memory_parts(found, Work(NOTHING, shape.active_words, 0), widest, precision, constants.memory())
-    untrained = parts.total - parts.optimizer - parts.gradients - parts.shared
+    frozen = replace(found, trainable=0, words_learn=False)
+    parts = memory_parts(frozen, Work(NOTHING, shape.active_words, 0), widest, precision, constants.memory())
+    untrained = parts.total + whole_table_bytes(found, shape.active_words)
     return Scoring(
         seconds=constants.start_seconds
         + constants.tokenizer_seconds

@@ -26,6 +26,7 @@ from paretune.core.config import JsonObject, Settings
 from paretune.core.errors import RunError
 from paretune.core.events import Event, Phase, PhaseEnded, PhaseStarted, StepEnded
 from paretune.core.limits import usable_cores
+from paretune.core.memory import return_free_memory
 from paretune.data.encoding import Encoded, encode
 from paretune.measure.accounting import Census, Format, Pass, block_bytes, census
 from paretune.measure.calibration import EVALUATION_ROWS, Sample, StepSample, sample_counts
@@ -174,7 +175,11 @@ def perform(trial: Trial) -> Sample:
     precision = chosen_precision(trial.precision)
     started = time.perf_counter()
     tokenizer = load_tokenizer(trial.model)
-    tokenizer_seconds, tokenizer_bytes = time.perf_counter() - started, resident_bytes()
+    tokenizer_seconds = time.perf_counter() - started
+    encode_seconds = _encode_seconds(tokenizer, drawn_texts(trial, len(tokenizer), trial.max_tokens))
+    del tokenizer
+    return_free_memory()
+    tokenizer_bytes = resident_bytes()
     with _phase(meter, "load"):
         model = EncoderClassifier(load_encoder(trial.model), trial.classes, trial.settled_pooling)
         method.attach(model, torch_generator(0, "init"))
@@ -214,7 +219,7 @@ def perform(trial: Trial) -> Sample:
             "evaluation_pairs": evaluated.pairs,
             "start_seconds": started - began,
             "tokenizer_seconds": tokenizer_seconds,
-            "encode_seconds_per_token": _encode_seconds(tokenizer, encoded),
+            "encode_seconds_per_token": encode_seconds,
             "load_seconds": meter.cost("load").seconds,
             "save_seconds": meter.cost("save").seconds,
             "save_bytes": saved,

@@ -40,7 +40,9 @@ def _trained_words(model: EncoderClassifier) -> tuple[nn.Module, nn.Embedding] |
 def active_vocabulary(model: EncoderClassifier, encoded: Encoded, decay: float) -> Generator[Encoded]:
     """Inside the block the table of words has the touched rows only, and the texts' ids are those of its rows.
 
-    `decay` is what the whole training multiplies an untouched row by. Where the words do not learn nothing changes.
+    `decay` is what the whole training multiplies an untouched row by; one that did not reach its end leaves them as
+    they were. Only then is all of the table in memory: what training needed is better gone by then. Where the words do
+    not learn nothing changes.
     """
     found = _trained_words(model)
     if found is None:
@@ -53,11 +55,14 @@ def active_vocabulary(model: EncoderClassifier, encoded: Encoded, decay: float) 
     few = nn.Embedding.from_pretrained(whole.weight.detach()[ids], freeze=False, padding_idx=padding)
     name = WORDS[model.encoder.config.model_type].rpartition(".")[2]
     embeddings.register_module(name, few)
+    factor = 1.0
     try:
         yield Encoded(tuple(tuple(place[one] for one in row) for row in encoded.ids), place[encoded.pad_id])
+        factor = decay
     finally:
         with torch.no_grad():
-            whole.weight.mul_(decay)
+            if factor != 1:
+                whole.weight.mul_(factor)
             whole.weight[ids] = few.weight.detach()
         whole.weight.grad = None
         embeddings.register_module(name, whole)

@@ -19,10 +19,11 @@ from pydantic import Field
 from paretune.core.config import Settings
 from paretune.core.errors import DivergedError
 from paretune.core.events import CheckpointSaved, Listener, PhaseEnded, PhaseStarted, StepEnded, TrainingPlanned
+from paretune.core.memory import return_free_memory
 from paretune.data.encoding import Encoded
 from paretune.methods.method import Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.precision import chosen_precision
+from paretune.models.precision import Precision, chosen_precision
 from paretune.models.surgery import trainable
 from paretune.tasks.task import Task
 from paretune.train.active_vocabulary import active_vocabulary
@@ -91,10 +92,33 @@ def train(
     precision = chosen_precision(spec.precision)
     decay = whole_decay(learning_rate, spec.weight_decay, len(batches), spec.warmup_share)
     model.train()
+    with active_vocabulary(model, encoded, decay) as active:
+        note = _trained(
+            model, method, task, active, targets_n, spec, batches, precision, learning_rate, emit, checkpoint, shelf
+        )
+        return_free_memory()  # moments and activations, before the table of words grows to its whole size
+    model.eval()
+    return note
+
+
+def _trained(
+    model: EncoderClassifier,
+    method: Adaptation,
+    task: Task,
+    encoded: Encoded,
+    targets_n: torch.Tensor,
+    spec: TrainSpec,
+    batches: list[list[int]],
+    precision: Precision,
+    learning_rate: float,
+    emit: Listener,
+    checkpoint: Path | None,
+    shelf: Shelf | None,
+) -> str:
+    """All steps; what was slower than it might be. Nothing of optimizer and pass is left after it."""
     with (
-        active_vocabulary(model, encoded, decay) as active,
         fast_path(model, precision, recomputed=spec.activation_checkpointing) as way,
-        inputs_of(model, active, precision, way.fast, shelf, emit) as inputs,
+        inputs_of(model, encoded, precision, way.fast, shelf, emit) as inputs,
     ):
         if way.fast is None and spec.activation_checkpointing:
             model.checkpoint_plain_blocks()
@@ -110,7 +134,7 @@ def train(
         for step in range(first, len(batches) + 1):
             factor = schedule_factor(step, len(batches), spec.warmup_share)
             set_learning_rate(optimizer, factor)
-            ended = _step(model, moving, task, inputs, active, targets_n, spec, batches[step - 1])
+            ended = _step(model, moving, task, inputs, encoded, targets_n, spec, batches[step - 1])
             if not (math.isfinite(ended.loss) and math.isfinite(ended.norm)):
                 rows = batches[step - 1][:4]
                 place = f"step {step} of {len(batches)}, learning rate {learning_rate * factor:.3g}, rows {rows}…"
@@ -125,7 +149,6 @@ def train(
                 write_checkpoint(checkpoint, checkpoint_bytes(method.state(model), optimizer, step))
                 emit(CheckpointSaved(step))
         emit(PhaseEnded("step"))
-    model.eval()
     return way.note
 
 
