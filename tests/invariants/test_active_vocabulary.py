@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import weakref
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from paretune.tasks.task import TASKS
 from paretune.train import loop
 from paretune.train.active_vocabulary import active_vocabulary
 from paretune.train.loop import TrainSpec, train
+from paretune.train.optim import adamw
 
 TEXTS = ["goal match", "bank rate rises", "goal", "rate", "match goal bank", "rises rises rises"] * 4
 LABELS = ["a", "b", "a", "b", "a", "b"] * 4
@@ -65,6 +68,35 @@ def test_every_weight_is_the_dense_optimizers(
     untouched = [one for one in range(start.shape[0]) if one not in touched]
     assert not torch.allclose(trainable(ours)[words][untouched], start[untouched])  # decayed
     assert all(one.grad is None for one in ours.parameters())
+
+
+def test_nothing_of_the_optimizer_is_left_when_the_table_is_whole_again(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both at once would be the peak of a training with a large vocabulary."""
+    made: list[weakref.ref[torch.optim.AdamW]] = []
+    alive: list[bool] = []
+
+    def remembered(groups: list[dict[str, object]]) -> torch.optim.AdamW:
+        optimizer = adamw(groups)
+        made.append(weakref.ref(optimizer))
+        return optimizer
+
+    @contextmanager
+    def watched(model: EncoderClassifier, encoded: Encoded, decay: float) -> Generator[Encoded]:
+        yield encoded
+        alive.append(made[0]() is not None)
+
+    monkeypatch.setattr(loop, "adamw", remembered)
+    monkeypatch.setattr(loop, "active_vocabulary", watched)
+    method = METHODS.load("full")(METHODS.load("full").settings_model())
+    assert isinstance(method, Adaptation)
+    model = EncoderClassifier(load_encoder(f"path:{tiny_model}"), 2)
+    method.attach(model, torch_generator(0, "init"))
+    task = TASKS.load("classification")(("a", "b"))
+    encoded = encode(load_tokenizer(f"path:{tiny_model}"), TEXTS, 16)
+    train(model, method, task, encoded, task.targets(LABELS), SPEC, 1e-2, 0, lambda event: None)
+    assert alive == [False]
 
 
 def test_the_whole_table_is_back_after_a_failure(tiny_model: Path) -> None:

@@ -23,7 +23,7 @@ from paretune.core.memory import return_free_memory
 from paretune.data.encoding import Encoded
 from paretune.methods.method import Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.precision import Precision, chosen_precision
+from paretune.models.precision import chosen_precision
 from paretune.models.surgery import trainable
 from paretune.tasks.task import Task
 from paretune.train.active_vocabulary import active_vocabulary
@@ -93,63 +93,44 @@ def train(
     decay = whole_decay(learning_rate, spec.weight_decay, len(batches), spec.warmup_share)
     model.train()
     with active_vocabulary(model, encoded, decay) as active:
-        note = _trained(
-            model, method, task, active, targets_n, spec, batches, precision, learning_rate, emit, checkpoint, shelf
-        )
-        return_free_memory()  # moments and activations, before the table of words grows to its whole size
+        with (
+            fast_path(model, precision, recomputed=spec.activation_checkpointing) as way,
+            inputs_of(model, active, precision, way.fast, shelf, emit) as inputs,
+        ):
+            if way.fast is None and spec.activation_checkpointing:
+                model.checkpoint_plain_blocks()
+            optimizer = adamw(method.parameter_groups(model, learning_rate, spec.head_learning_rate, spec.weight_decay))
+            moving = list(trainable(model).values())
+            first = 1
+            if checkpoint is not None and checkpoint.exists():
+                done, state = read_checkpoint(checkpoint, optimizer)
+                method.load_state(model, state)
+                first = done + 1
+            emit(TrainingPlanned(steps=len(batches), epochs=spec.epochs, train_examples=len(encoded)))
+            emit(PhaseStarted("step"))
+            for step in range(first, len(batches) + 1):
+                factor = schedule_factor(step, len(batches), spec.warmup_share)
+                set_learning_rate(optimizer, factor)
+                ended = _step(model, moving, task, inputs, active, targets_n, spec, batches[step - 1])
+                if not (math.isfinite(ended.loss) and math.isfinite(ended.norm)):
+                    rows = batches[step - 1][:4]
+                    place = f"step {step} of {len(batches)}, learning rate {learning_rate * factor:.3g}, rows {rows}…"
+                    given = f"loss is {ended.loss} at {place}, gradient norm {ended.norm:g}"
+                    raise DivergedError(f"{given} — try a lower learning rate")
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                method.after_step(model, step)
+                rate, examples = learning_rate * factor, len(batches[step - 1])
+                emit(StepEnded(step, ended.loss, rate, ended.norm, examples, ended.tokens, ended.padded))
+                if checkpoint is not None and spec.checkpoint_every_steps and step % spec.checkpoint_every_steps == 0:
+                    write_checkpoint(checkpoint, checkpoint_bytes(method.state(model), optimizer, step))
+                    emit(CheckpointSaved(step))
+            emit(PhaseEnded("step"))
+        note = way.note
+        del optimizer, inputs, way  # moments and activations, before the table of words grows to its whole size
+        return_free_memory()
     model.eval()
     return note
-
-
-def _trained(
-    model: EncoderClassifier,
-    method: Adaptation,
-    task: Task,
-    encoded: Encoded,
-    targets_n: torch.Tensor,
-    spec: TrainSpec,
-    batches: list[list[int]],
-    precision: Precision,
-    learning_rate: float,
-    emit: Listener,
-    checkpoint: Path | None,
-    shelf: Shelf | None,
-) -> str:
-    """All steps; what was slower than it might be. Nothing of optimizer and pass is left after it."""
-    with (
-        fast_path(model, precision, recomputed=spec.activation_checkpointing) as way,
-        inputs_of(model, encoded, precision, way.fast, shelf, emit) as inputs,
-    ):
-        if way.fast is None and spec.activation_checkpointing:
-            model.checkpoint_plain_blocks()
-        optimizer = adamw(method.parameter_groups(model, learning_rate, spec.head_learning_rate, spec.weight_decay))
-        moving = list(trainable(model).values())
-        first = 1
-        if checkpoint is not None and checkpoint.exists():
-            done, state = read_checkpoint(checkpoint, optimizer)
-            method.load_state(model, state)
-            first = done + 1
-        emit(TrainingPlanned(steps=len(batches), epochs=spec.epochs, train_examples=len(encoded)))
-        emit(PhaseStarted("step"))
-        for step in range(first, len(batches) + 1):
-            factor = schedule_factor(step, len(batches), spec.warmup_share)
-            set_learning_rate(optimizer, factor)
-            ended = _step(model, moving, task, inputs, encoded, targets_n, spec, batches[step - 1])
-            if not (math.isfinite(ended.loss) and math.isfinite(ended.norm)):
-                rows = batches[step - 1][:4]
-                place = f"step {step} of {len(batches)}, learning rate {learning_rate * factor:.3g}, rows {rows}…"
-                given = f"loss is {ended.loss} at {place}, gradient norm {ended.norm:g}"
-                raise DivergedError(f"{given} — try a lower learning rate")
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            method.after_step(model, step)
-            rate, examples = learning_rate * factor, len(batches[step - 1])
-            emit(StepEnded(step, ended.loss, rate, ended.norm, examples, ended.tokens, ended.padded))
-            if checkpoint is not None and spec.checkpoint_every_steps and step % spec.checkpoint_every_steps == 0:
-                write_checkpoint(checkpoint, checkpoint_bytes(method.state(model), optimizer, step))
-                emit(CheckpointSaved(step))
-        emit(PhaseEnded("step"))
-    return way.note
 
 
 @dataclass(frozen=True)
