@@ -23,6 +23,7 @@ from paretune.assets.fetch import locked
 from paretune.core.config import canonical_hash
 from paretune.core.errors import DataError, StorageError, UsageError
 from paretune.core.limits import wait_briefly
+from paretune.core.memory import return_free_memory
 from paretune.data.explore import explore
 from paretune.data.prepare import Prepared, load, prepare, save
 from paretune.data.sources import DataSpec
@@ -314,6 +315,7 @@ def run_study(study: Study, runs_root: Path, progress: Progress, command: str) -
     except UsageError:
         _clear_if_new(folder)
         raise
+    return_free_memory()  # of looking at the data; this process stays beside every run
     runner = Runner(study, folder, digests, progress)
     plan = runner.run_all()
     shutil.rmtree(folder.frozen, ignore_errors=True)
