@@ -30,13 +30,18 @@ SPEC = TrainSpec(epochs=3, batch_size=4, max_tokens=16, precision="fp32", weight
 WORDS = "encoder.embeddings.word_embeddings.weight"
 
 
-def _trained(
-    folder: Path, words: str, dense: bool, monkeypatch: pytest.MonkeyPatch
-) -> tuple[EncoderClassifier, Encoded, set[int]]:
+def _adapted(folder: Path) -> tuple[Adaptation, EncoderClassifier]:
     method = METHODS.load("full")(METHODS.load("full").settings_model())
     assert isinstance(method, Adaptation)
     model = EncoderClassifier(load_encoder(f"path:{folder}"), 2)
     method.attach(model, torch_generator(0, "init"))
+    return method, model
+
+
+def _trained(
+    folder: Path, words: str, dense: bool, monkeypatch: pytest.MonkeyPatch
+) -> tuple[EncoderClassifier, Encoded, set[int]]:
+    method, model = _adapted(folder)
     task = TASKS.load("classification")(("a", "b"))
     encoded = encode(load_tokenizer(f"path:{folder}"), TEXTS, 16)
     sizes: set[int] = set()
@@ -89,10 +94,7 @@ def test_nothing_of_the_optimizer_is_left_when_the_table_is_whole_again(
 
     monkeypatch.setattr(loop, "adamw", remembered)
     monkeypatch.setattr(loop, "active_vocabulary", watched)
-    method = METHODS.load("full")(METHODS.load("full").settings_model())
-    assert isinstance(method, Adaptation)
-    model = EncoderClassifier(load_encoder(f"path:{tiny_model}"), 2)
-    method.attach(model, torch_generator(0, "init"))
+    method, model = _adapted(tiny_model)
     task = TASKS.load("classification")(("a", "b"))
     encoded = encode(load_tokenizer(f"path:{tiny_model}"), TEXTS, 16)
     train(model, method, task, encoded, task.targets(LABELS), SPEC, 1e-2, 0, lambda event: None)
