@@ -225,9 +225,9 @@ FROZEN = """\
 A study that trains only the head, or the last blocks, computes what the frozen blocks give once and keeps it on the
 disk for all its epochs, seeds and rates. How many times faster all trainings of a method are than without
 (`keep_frozen = false`), the making of what is kept counted once, over three rates, five seeds and four epochs of 1,000
-documents. `asset:minilm-l6` has six blocks; a step back through one takes twice the time forward. So with the last k
-learning, 6 + 2k parts of the work are 3k at the least: 2.67 times less for one block, 1.67 for two, however it is
-kept."""
+documents. `asset:minilm-l6` has six blocks; a step back through one takes about twice the time forward. So with the
+last k learning some 3k of 6 + 2k parts of the work remain: about 2.7 times less for one block, 1.7 for two, however it
+is kept."""
 FROZEN_METHODS = ("head", "last1", "last2")
 
 
