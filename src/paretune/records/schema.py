@@ -121,6 +121,19 @@ class Predicted(Settings):
     seconds: dict[str, float] = Field(default_factory=dict[str, float])
 
 
+class EngineUse(Settings):
+    """The implementation of forward and backward that a run used; `reason` says why no faster one, or is empty.
+
+    `name` is "native" (C++ kernels), "torch" (fused torch operators), "transformers" (plain modules) or "none" (a
+    baseline). `processor` and `threads` complete what costs may be compared within.
+    """
+
+    name: Literal["native", "torch", "transformers", "none"]
+    reason: str = ""
+    processor: str = ""
+    threads: int = 0
+
+
 class Measurements(Settings):
     """What a run cost and reached. Training figures are of the training phase alone; `scores` has one dict a split."""
 
@@ -146,6 +159,7 @@ class Measurements(Settings):
     scores: dict[str, dict[str, float]]
     notes: list[str] = Field(default_factory=list[str])
     predicted: Predicted | None = Field(default=None, exclude_if=is_absent)
+    engine: EngineUse | None = Field(default=None, exclude_if=is_absent)
 
 
 class MethodRecord(Settings):
