@@ -58,6 +58,14 @@ def test_empty_texts_and_missing_labels_are_dropped_and_counted() -> None:
     ]
 
 
+def test_a_text_of_invisible_characters_alone_is_no_text() -> None:
+    """Zero-width, control and filler characters count as empty; one visible sign among them makes a text."""
+    blank = [("\u200b\ufeff", "x"), ("\x00\x07", "x"), ("\u00a0\u3164\u2800", "x"), ("\u200b.", "x")]
+    kept, steps = drop_unusable(rows(*blank), "train")
+    assert kept.ids == ("r4",)
+    assert (steps[0].step, steps[0].rows_in, steps[0].rows_out) == ("empty_text", 4, 1)
+
+
 def test_one_row_of_each_text_and_label_stays() -> None:
     """Repeats of a text with one label are dropped; a text with two labels stays twice and is marked."""
     kept, steps = drop_exact_duplicates(rows(("Same", "x"), ("same ", "x"), ("same", "y"), ("other", "y")), "train")

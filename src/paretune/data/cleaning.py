@@ -2,7 +2,7 @@
 
 Not here: which rows train and which test (`splits.py`). Step names of the records, with what happens to their rows:
 
-    empty_text, missing_label   dropped, in every split
+    empty_text, missing_label   dropped, in every split; a text of invisible characters alone is empty
     exact_duplicate             training: all but one dropped; test: marked
     conflicting_label           marked: the same text stands in training with different labels
     near_duplicate              training: marked (a pair never lies on both sides of a split)
@@ -27,6 +27,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 
+from paretune.core.text import is_blank
 from paretune.data.sources import Rows
 from paretune.records.exploration import CleaningStep
 
@@ -56,7 +57,7 @@ def step(name: str, split: str, rows_in: int, rows_out: int, ids: Sequence[str],
 
 def drop_unusable(rows: Rows, split: str) -> tuple[Rows, list[CleaningStep]]:
     """Drop rows without text, then rows without label."""
-    rows, empty = _dropped(rows, split, "empty_text", lambda text, _: not text.strip())
+    rows, empty = _dropped(rows, split, "empty_text", lambda text, _: is_blank(text))
     rows, unlabelled = _dropped(rows, split, "missing_label", lambda _, label: not label)
     return rows, [empty, unlabelled]
 
