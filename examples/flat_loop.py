@@ -17,7 +17,8 @@ from peft import LoraConfig, get_peft_model
 
 from paretune.assets.catalogue import find
 from paretune.assets.fetch import read_member
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
+from paretune.models.tokenizer import read_tokenizer
 
 
 def stream_seed(seed: int, stream: str, epoch: int = 0) -> int:
@@ -39,8 +40,8 @@ def losses(
 ) -> list[float]:  # fmt: skip
     """Loss of each of the first `steps` optimizer steps of a training of `epochs` epochs."""
     # Tokens and targets.
-    tokenizer = load_tokenizer(model_source)
-    ids = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
+    tokenizer = read_tokenizer(model_source)
+    ids = [one.input_ids for one in tokenizer.encode(texts, max_tokens)]
     classes = sorted(set(labels))
     targets = torch.tensor([classes.index(label) for label in labels])
 
@@ -91,7 +92,7 @@ def losses(
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         width = max(lengths[batch])
-        input_ids = torch.full((len(batch), width), tokenizer.pad_token_id)
+        input_ids = torch.full((len(batch), width), tokenizer.pad_id)
         mask = torch.zeros((len(batch), width), dtype=torch.long)
         for place, row in enumerate(batch):
             input_ids[place, : len(ids[row])] = torch.tensor(ids[row])

@@ -21,9 +21,10 @@ from paretune.data.encoding import encode
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
 from paretune.models.sources import ModelSpec, model_digest
 from paretune.models.surgery import trainable
+from paretune.models.tokenizer import read_tokenizer
 from paretune.records.bundle import CHECKS, Abstention, Certificate, Check, Golden, Goldens, Manifest
 from paretune.serve.bundle import Bundle
 from paretune.serve.engine import Engine, Row
@@ -48,7 +49,7 @@ class ToyBundle:
     def expected(self, texts: Sequence[str]) -> torch.Tensor:
         """Probabilities (r, c) of the plain classifier, each text alone, in fp32."""
         spec = ModelSpec.model_validate(self.bundle.manifest.model)
-        rows = encode(load_tokenizer(spec.source), texts, self.bundle.manifest.max_tokens, spec.text_prefix)
+        rows = encode(read_tokenizer(spec.source), texts, self.bundle.manifest.max_tokens, spec.text_prefix)
         return alone(self.classifier, rows)
 
     def with_manifest(self, **changes: object) -> ToyBundle:
@@ -90,7 +91,7 @@ def toy_bundle(
     delta = adaptation.delta(classifier)
     spec = ModelSpec.model_validate({"source": source, "pooling": pooling, "text_prefix": prefix})
     texts = TEXTS[:4]
-    rows = encode(load_tokenizer(source), texts, MAX_TOKENS, prefix)
+    rows = encode(read_tokenizer(source), texts, MAX_TOKENS, prefix)
     probabilities_rc = alone(classifier, rows)
     goldens = Goldens(
         fingerprint="0" * 32,

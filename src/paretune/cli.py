@@ -124,7 +124,7 @@ def explore(
     """Look at a study's data before anything is trained: numbers, figures, suspected label errors."""
     from paretune.data.explore import explore as look_at
     from paretune.data.prepare import prepare
-    from paretune.models.loading import load_tokenizer
+    from paretune.models.tokenizer import read_tokenizer
     from paretune.records.store import write_atomically
     from paretune.report.explore_page import build_exploration
     from paretune.study.design import read_study_file
@@ -134,7 +134,7 @@ def explore(
     checked = read_study_file(file, _base(data))
     settings, source = checked.file, checked.file.model.source
     prepared = prepare(settings.data, checked.base, TASKS.load(settings.task.kind).labelled)
-    found = look_at(prepared, load_tokenizer(source), source, settings.train.max_tokens, settings.data.train)
+    found = look_at(prepared, read_tokenizer(source), source, settings.train.max_tokens, settings.data.train)
     write_atomically(out / "explore.json", found.model_dump_json(indent=1))
     page = build_exploration(found, spoken, out / "explore.html")
     print(f"wrote {page} and {out / 'explore.json'}")

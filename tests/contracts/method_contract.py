@@ -19,9 +19,10 @@ from paretune.data.encoding import Encoded, encode
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
 from paretune.models.sources import ModelSpec, settled
 from paretune.models.surgery import trainable
+from paretune.models.tokenizer import read_tokenizer
 from paretune.repro.seeding import torch_generator
 from paretune.tasks.classification import Classification
 from paretune.train.evaluate import Witness, predict_logits
@@ -76,7 +77,7 @@ class AdaptationContract:
 
     @pytest.fixture
     def encoded(self, source: str) -> Encoded:
-        return encode(load_tokenizer(source), [text for text, _ in ROWS], max_tokens=32)
+        return encode(read_tokenizer(source), [text for text, _ in ROWS], max_tokens=32)
 
     @pytest.fixture
     def method(self) -> Adaptation:

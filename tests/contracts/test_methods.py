@@ -20,8 +20,9 @@ from paretune.data.encoding import encode
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.baselines import Majority, Tfidf, TfidfSettings
 from paretune.methods.method import METHODS, Baseline, NoSettings
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
 from paretune.models.surgery import linear_names, trainable
+from paretune.models.tokenizer import read_tokenizer
 from paretune.repro.seeding import torch_generator
 from paretune.train.evaluate import Witness
 from paretune.train.loop import TrainSpec
@@ -154,7 +155,7 @@ def test_lora_adapts_a_part_of_a_decoder(tiny_decoder: Path, part: str, maps: se
 def test_lora_starts_where_its_base_stands(tiny_model: Path) -> None:
     """B is zero at the start: the encoder's features are those of the base model, bit for bit."""
     source = f"path:{tiny_model}"
-    encoded = encode(load_tokenizer(source), [text for text, _ in ROWS[:8]], max_tokens=32)
+    encoded = encode(read_tokenizer(source), [text for text, _ in ROWS[:8]], max_tokens=32)
     base, lora = (attached(make_adaptation(kind, {}), source) for kind in ("head", "lora"))
     with torch.inference_mode():
         batch = encoded.padded(range(8))
@@ -185,7 +186,7 @@ def test_lora_equals_peft(tiny_model: Path) -> None:
             if ".lora_B." in name:
                 own[name].copy_(torch.randn(own[name].shape, generator=random))
                 wanted[name].copy_(own[name])
-    encoded = encode(load_tokenizer(source), [text for text, _ in ROWS[:4]], max_tokens=32)
+    encoded = encode(read_tokenizer(source), [text for text, _ in ROWS[:4]], max_tokens=32)
     input_ids_bt, mask_bt = encoded.padded(range(4))
     with torch.inference_mode():
         found = ours.encoder(input_ids=input_ids_bt, attention_mask=mask_bt).last_hidden_state
@@ -260,7 +261,7 @@ def test_lora_whose_b_is_stuck_is_caught(tiny_model: Path, weight_decay: float) 
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:
             parameter.requires_grad_(False)
-    encoded = encode(load_tokenizer(source), [text for text, _ in ROWS], max_tokens=32)
+    encoded = encode(read_tokenizer(source), [text for text, _ in ROWS], max_tokens=32)
     witness = Witness(model, encoded, "fp32")
     spec = TrainSpec(epochs=1, precision="fp32", max_tokens=32, weight_decay=weight_decay)
     train_toy(model, method, encoded, spec=spec)

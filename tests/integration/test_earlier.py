@@ -22,8 +22,9 @@ from paretune.data.encoding import encode
 from paretune.data.prepare import prepare, save
 from paretune.methods.method import Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
 from paretune.models.sources import model_digest
+from paretune.models.tokenizer import read_tokenizer
 from paretune.records.store import RunFolder, StudyFolder
 from paretune.report.build import build
 from paretune.report.facts import gather
@@ -134,7 +135,7 @@ def test_a_run_learns_two_tasks_and_is_scored_on_the_first_before_and_after(
     method = make_method(spec.kind, spec.settings)
     assert isinstance(method, Adaptation)
     task = TASKS.load("classification")(bench.first.labels)
-    encoded = encode(load_tokenizer(f"path:{tiny_model}"), rows.texts, 32, "")
+    encoded = encode(read_tokenizer(f"path:{tiny_model}"), rows.texts, 32, "")
     for when, encoder in (("before", first), ("after", final)):
         model = EncoderClassifier(load_encoder(f"path:{tiny_model}"), 2, "mean")
         method.attach(model, torch_generator(0, "init"))

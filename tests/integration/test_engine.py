@@ -29,8 +29,9 @@ from paretune.core.errors import BundleError, DataError, RunError, UnknownNameEr
 from paretune.data.encoding import Encoded, encode
 from paretune.kernels.low_rank import LowRank
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
 from paretune.models.sources import ModelSpec
+from paretune.models.tokenizer import read_tokenizer
 from paretune.repro.probe import numerics_fingerprint
 from paretune.serve import encoder
 from paretune.serve.base_model import BaseModel
@@ -374,7 +375,7 @@ def test_tokens_are_those_of_training_and_know_the_length_before_the_cut(toys: d
     toy = toys["seven"]
     engine = engine_for([toy])
     texts = ["a rig", "goal " * 100, ""]
-    tokenizer = load_tokenizer(ModelSpec.model_validate(toy.bundle.manifest.model).source)
+    tokenizer = read_tokenizer(ModelSpec.model_validate(toy.bundle.manifest.model).source)
     found = engine.encode(toy.digest, texts)
     assert tuple(one.input_ids for one in found) == encode(tokenizer, texts, 32, "query: ").ids
     assert [one.length for one in found] == [len(ids) for ids in encode(tokenizer, texts, 10_000, "query: ").ids]

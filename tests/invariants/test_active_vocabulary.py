@@ -14,9 +14,10 @@ from paretune.core.events import Event
 from paretune.data.encoding import Encoded, encode
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
 from paretune.models.surgery import trainable
 from paretune.models.tiny import write_tiny_llama
+from paretune.models.tokenizer import read_tokenizer
 from paretune.repro.seeding import torch_generator
 from paretune.tasks.task import TASKS
 from paretune.train import loop
@@ -43,7 +44,7 @@ def _trained(
 ) -> tuple[EncoderClassifier, Encoded, set[int]]:
     method, model = _adapted(folder)
     task = TASKS.load("classification")(("a", "b"))
-    encoded = encode(load_tokenizer(f"path:{folder}"), TEXTS, 16)
+    encoded = encode(read_tokenizer(f"path:{folder}"), TEXTS, 16)
     sizes: set[int] = set()
 
     def listen(event: Event) -> None:
@@ -96,7 +97,7 @@ def test_nothing_of_the_optimizer_is_left_when_the_table_is_whole_again(
     monkeypatch.setattr(loop, "active_vocabulary", watched)
     method, model = _adapted(tiny_model)
     task = TASKS.load("classification")(("a", "b"))
-    encoded = encode(load_tokenizer(f"path:{tiny_model}"), TEXTS, 16)
+    encoded = encode(read_tokenizer(f"path:{tiny_model}"), TEXTS, 16)
     train(model, method, task, encoded, task.targets(LABELS), SPEC, 1e-2, 0, lambda event: None)
     assert alive == [False]
 

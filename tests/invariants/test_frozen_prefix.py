@@ -17,8 +17,9 @@ from paretune.core.limits import processor_has_bf16
 from paretune.data.encoding import Encoded, encode
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
 from paretune.models.surgery import frozen_blocks, plain_encoder, trainable
+from paretune.models.tokenizer import read_tokenizer
 from paretune.repro.seeding import torch_generator
 from paretune.tasks.classification import Classification
 from paretune.train.evaluate import predict, predict_logits
@@ -44,7 +45,7 @@ def source(tiny_model: Path) -> str:
 
 @pytest.fixture
 def encoded(source: str) -> Encoded:
-    return encode(load_tokenizer(source), [text for text, _ in ROWS], max_tokens=32)
+    return encode(read_tokenizer(source), [text for text, _ in ROWS], max_tokens=32)
 
 
 def _spec(precision: str = "fp32") -> TrainSpec:

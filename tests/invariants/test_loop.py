@@ -22,8 +22,9 @@ from paretune.core.events import CheckpointSaved, Event, PhaseEnded, PhaseStarte
 from paretune.data.encoding import Encoded, encode
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
 from paretune.models.surgery import trainable
+from paretune.models.tokenizer import read_tokenizer
 from paretune.repro.seeding import make_repeatable, torch_generator
 from paretune.tasks.classification import Classification
 from paretune.train.batches import epoch_batches, length_batches
@@ -50,7 +51,7 @@ def source(tiny_model: Path) -> str:
 
 @pytest.fixture
 def encoded(source: str) -> Encoded:
-    return encode(load_tokenizer(source), TEXTS, max_tokens=32)
+    return encode(read_tokenizer(source), TEXTS, max_tokens=32)
 
 
 def new_method(kind: str) -> Adaptation:
@@ -129,7 +130,7 @@ def test_a_batch_of_16_equals_accumulation_of_4_by_4(source: str, encoded: Encod
 
 def test_a_last_batch_that_is_small_weighs_its_rows(source: str) -> None:
     """The loss is the mean over the step's own rows, also where micro-batches do not divide it."""
-    encoded = encode(load_tokenizer(source), TEXTS[:21], max_tokens=32)
+    encoded = encode(read_tokenizer(source), TEXTS[:21], max_tokens=32)
     spec = SPEC.model_copy(update={"epochs": 2})
     whole = steps(trained(source, encoded, spec)[2])
     parts = steps(trained(source, encoded, spec.model_copy(update={"micro_batch_size": 4}))[2])
@@ -250,7 +251,7 @@ def test_the_loop_equals_plain_peft_and_adamw(source: str, encoded: Encoded) -> 
 def test_padded_equals_unpadded(source: str, pooling: str) -> None:
     """Logits of a batch of mixed lengths are those of its rows one at a time: 1e-5, fp32 sums of other shapes."""
     rows = ["oil", *TEXTS[:10], " ".join(TEXTS[:3])]
-    encoded = encode(load_tokenizer(source), rows, max_tokens=64)
+    encoded = encode(read_tokenizer(source), rows, max_tokens=64)
     assert len(set(encoded.lengths_n.tolist())) > 4
     model = EncoderClassifier(load_encoder(source), len(CLASSES), pooling)
     model.new_head(torch_generator(0, "init"))

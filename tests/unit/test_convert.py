@@ -17,11 +17,13 @@ from safetensors import SafetensorError
 from paretune.assets.catalogue import find
 from paretune.assets.fetch import read_member
 from paretune.core.errors import AssetError
+from paretune.data.encoding import encode
 from paretune.models import convert
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.convert import E5File, convert_e5, dequantised, e5_tokenizer, read_e5
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
 from paretune.models.sources import model_folder, model_notes
+from paretune.models.tokenizer import read_tokenizer
 
 HIDDEN, WIDE, VOCABULARY, POSITIONS = 32, 64, 20, 16
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "▁мир", "м", "и", "р", "fi", "▁a", "<mask>"]
@@ -102,10 +104,9 @@ def test_a_converted_file_loads_with_every_weight_in_its_place(tmp_path: Path) -
 def test_the_tokenizer_follows_the_map_and_marks_word_starts(tmp_path: Path) -> None:
     """Mapped characters are replaced, white space collapses, and <s> … </s> go around."""
     convert_e5(SMALL, tmp_path)
-    tokenizer = load_tokenizer(f"path:{tmp_path}")
-    ids = tokenizer("\tмир\x01  \u2028ﬁ ")["input_ids"]
-    assert tokenizer.convert_ids_to_tokens(ids) == ["<s>", "▁мир", "▁", "fi", "</s>"]
-    assert tokenizer("")["input_ids"] == [0, 2] and tokenizer.pad_token_id == 1
+    tokenizer = read_tokenizer(f"path:{tmp_path}")
+    assert tokenizer.tokens("\tмир\x01  \u2028ﬁ ") == ["<s>", "▁мир", "▁", "fi", "</s>"]
+    assert tokenizer.encode([""])[0].input_ids == (0, 2) and tokenizer.pad_id == 1
 
 
 @given(st.integers(0, len(SMALL) - 1))
@@ -180,11 +181,11 @@ def test_pieces_are_those_of_the_files_own_map_and_scores() -> None:
 def test_e5_small_gives_the_known_cosines() -> None:
     """Translations are near and other subjects are not: the values measured when the format was first read."""
     source = "asset:e5-small"
-    tokenizer, model = load_tokenizer(source), EncoderClassifier(load_encoder(source), classes=2)
+    tokenizer, model = read_tokenizer(source), EncoderClassifier(load_encoder(source), classes=2)
     texts = ["как открыть счёт в банке", "how to open a bank account", "рецепт борща", "borscht recipe"]
-    batch = tokenizer([f"query: {text}" for text in texts], padding=True, return_tensors="pt")
+    batch = encode(tokenizer, texts, 128, "query: ").padded(range(len(texts)))
     with torch.inference_mode():
-        features_bh = torch.nn.functional.normalize(model.pooled(batch["input_ids"], batch["attention_mask"]))
+        features_bh = torch.nn.functional.normalize(model.pooled(*batch))
     cosine = features_bh @ features_bh.T
     assert cosine[0, 1].item() == pytest.approx(0.925, abs=0.002)
     assert cosine[2, 3].item() == pytest.approx(0.930, abs=0.002)

@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM
 
 from paretune.core.errors import AssetError
 from paretune.models.convert import convert_gguf
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
 from paretune.models.sources import model_folder, model_notes
+from paretune.models.tokenizer import read_tokenizer
 
 HIDDEN, WIDE, LAYERS = 64, 96, 2
 PIECES = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *"abcdefghijklmnopqrstuvwxyz", "Ġ", "th", "he"]
@@ -119,9 +120,11 @@ def test_the_tokenizer_has_pieces_and_a_padding_token(
 ) -> None:
     """Merges apply, and the special tokens are those of the file."""
     convert_gguf(small[0], tmp_path)
-    tokenizer = load_tokenizer(f"path:{tmp_path}")
-    assert tokenizer.convert_ids_to_tokens(tokenizer("the cat")["input_ids"]) == ["th", "e", "Ġ", "c", "a", "t"]
-    assert (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (2, 1, 2)
+    tokenizer = read_tokenizer(f"path:{tmp_path}")
+    assert tokenizer.tokens("the cat") == ["th", "e", "Ġ", "c", "a", "t"]
+    assert (tokenizer.pad_id, tokenizer.first_id) == (2, 1)
+    about = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert [about["bos_token"], about["eos_token"]] == PIECES[1:3]
 
 
 @pytest.mark.parametrize("cut", ["another", "short"])
@@ -143,11 +146,11 @@ def test_what_is_no_whole_file_is_one_clear_line(
 def test_smollm2_knows_the_capital_of_france() -> None:
     """The whole model's weights are in place: 134.5 M parameters with tied embeddings, and a sensible next word."""
     source = "asset:smollm2-135m"
-    tokenizer = load_tokenizer(source)
+    tokenizer = read_tokenizer(source)
     model = AutoModelForCausalLM.from_pretrained(model_folder(source), dtype=torch.float32).eval()
     assert sum(one.numel() for one in model.parameters()) == 134_515_008
     assert model.lm_head.weight is model.model.embed_tokens.weight
-    ids = tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
+    ids = torch.tensor([tokenizer.encode(["The capital of France is"])[0].input_ids])
     with torch.inference_mode():
         best = int(model(input_ids=ids).logits[0, -1].argmax())
     assert tokenizer.decode([best]) == " Paris"

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from paretune.core.errors import AssetError, UnknownNameError
 from paretune.kernels.low_rank import LowRank
-from paretune.models.loading import load_encoder, load_tokenizer
-from paretune.models.sources import ModelSpec
+from paretune.models.loading import load_encoder
+from paretune.models.sources import ModelSpec, model_folder
 from paretune.models.surgery import linear_names
+from paretune.models.tokenizer import read_tokenizer
 from paretune.models.weights import WORDS, PlainEncoder, plain_encoder
 from paretune.serve.base_model import BaseModel, joined
 from paretune.serve.encoder import Encoder, Place
-from paretune.serve.tokens import Tokenizing
 
 IDS = ((2, 9, 14, 3), (2, 3), (2, 30, 31, 32, 33, 3), (2, 40, 41, 3))
 TEXTS = ["Ein Café, naïve — ÀÉÎ", "Ёлка и «кавычки»…", "😀 👩‍👩‍👧 \u200b zero", "", "a" * 300, "1,234.5 €\tx\n"]
@@ -182,10 +182,12 @@ def test_every_linear_map_of_the_blocks_has_its_place(tiny_model: Path) -> None:
 
 
 def _same_ids(source: str) -> None:
-    tokenizer = load_tokenizer(source)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder(source))
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     for prefix in ("", "query: "):
         expected = [tuple(ids)[:40] for ids in tokenizer([prefix + text for text in TEXTS])["input_ids"]]
-        found = [one.input_ids for one in Tokenizing(source).encode(TEXTS, 512, prefix)]
+        found = [one.input_ids for one in read_tokenizer(source).encode(TEXTS, 512, prefix)]
         assert [ids[:40] for ids in found] == expected
 
 
@@ -200,7 +202,7 @@ def test_assets_give_the_same_ids_and_hidden_states(asset: str) -> None:
     """The pinned models, read plainly and by `transformers`."""
     source = f"asset:{asset}"
     _same_ids(source)
-    ids = [one.input_ids for one in Tokenizing(source).encode(TEXTS, 512, "")]
+    ids = [one.input_ids for one in read_tokenizer(source).encode(TEXTS, 512, "")]
     encoder = load_encoder(source)
     with torch.no_grad():
         expected = torch.cat([encoder(torch.tensor([one])).last_hidden_state[0] for one in ids])
@@ -213,4 +215,4 @@ def test_a_torn_tokenizer_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
     folder = _copy(tiny_model, tmp_path / "model")
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(AssetError, match=r"tokenizer\.json cannot be read"):
-        Tokenizing(f"path:{folder}")
+        read_tokenizer(f"path:{folder}")

@@ -10,11 +10,11 @@ import json
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from paretune.data.explore import explore, length_summary, script_shares
 from paretune.data.prepare import Prepared, prepare
 from paretune.data.sources import DataSpec, Rows
+from paretune.models.tokenizer import BaseTokenizer
 from paretune.records.exploration import Exploration
 
 SPORT = ["match", "goal", "team", "player", "season", "coach", "stadium", "league", "referee", "ticket"]
@@ -22,12 +22,12 @@ MONEY = ["bank", "loan", "profit", "market", "share", "dividend", "credit", "dep
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
+def tokenizer() -> BaseTokenizer:
     """One token a word; every word but those of MONEY is unknown."""
     vocabulary = {"[UNK]": 0, **{word: i for i, word in enumerate(MONEY, start=1)}, "never": 11}
     model = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     model.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=model, unk_token="[UNK]", model_max_length=4)
+    return BaseTokenizer(model, pad_id=0, unknown_id=0)
 
 
 def texts(words: list[str], rows: int) -> list[str]:
@@ -50,7 +50,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 @pytest.fixture(scope="module")
-def found(prepared: Prepared, tokenizer: PreTrainedTokenizerFast) -> Exploration:
+def found(prepared: Prepared, tokenizer: BaseTokenizer) -> Exploration:
     return explore(prepared, tokenizer, "words", 6, "path:a.jsonl")
 
 
@@ -109,14 +109,12 @@ def test_samples_show_every_class_and_are_cut(found: Exploration) -> None:
     assert all(len(sample.text) <= 300 for sample in found.samples)
 
 
-def test_the_same_data_give_the_same_record(
-    found: Exploration, prepared: Prepared, tokenizer: PreTrainedTokenizerFast
-) -> None:
+def test_the_same_data_give_the_same_record(found: Exploration, prepared: Prepared, tokenizer: BaseTokenizer) -> None:
     """Nothing of the analysis is left to chance."""
     assert explore(prepared, tokenizer, "words", 6, "path:a.jsonl") == found
 
 
-def test_classes_with_fewer_rows_than_folds_are_left_out(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_classes_with_fewer_rows_than_folds_are_left_out(tokenizer: BaseTokenizer) -> None:
     """Tiny classes neither break the search for label errors nor go unmentioned."""
     few = Rows(("1", "2", "3"), ("bank loan", "goal team", "price"), ("a", "b", "c"))
     tiny = Prepared(("a", "b", "c"), {"train": few, "validation": few, "test": few}, {"test": (True,) * 3}, [])

@@ -17,9 +17,10 @@ from paretune.core.errors import ConfigError
 from paretune.core.events import Event, StepEnded
 from paretune.data.encoding import Encoded, encode_whole
 from paretune.methods.method import METHODS, Adaptation
-from paretune.models.loading import load_language_model, load_tokenizer
+from paretune.models.loading import load_language_model
 from paretune.models.surgery import trainable
 from paretune.models.tiny import write_tiny_llama
+from paretune.models.tokenizer import read_tokenizer
 from paretune.repro.seeding import torch_generator
 from paretune.stats.token_scores import merit, nll_per_example, token_scores
 from paretune.tasks.next_token import NextToken
@@ -38,7 +39,7 @@ def decoder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def whole(folder: Path, texts: list[str], longest: int = 48) -> Encoded:
-    return encode_whole(load_tokenizer(f"path:{folder}"), texts, longest)
+    return encode_whole(read_tokenizer(f"path:{folder}"), texts, longest)
 
 
 def attached(kind: str, settings: dict[str, Any], folder: Path) -> tuple[LanguageModel, Adaptation]:

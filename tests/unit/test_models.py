@@ -29,11 +29,13 @@ from transformers import (
 
 from paretune.core.config import validated
 from paretune.core.errors import AssetError, ConfigError, UnknownNameError
+from paretune.data.encoding import encode
 from paretune.models import sources, surgery
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
 from paretune.models.sources import ModelSpec, model_digest, model_folder, model_notes
 from paretune.models.tiny import write_tiny_bert
+from paretune.models.tokenizer import read_tokenizer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -98,8 +100,12 @@ def test_an_incomplete_folder_is_one_clear_line(tiny: Path) -> None:
     """What is missing from a folder is named."""
     (tiny / "tokenizer.json").unlink()
     with pytest.raises(AssetError, match=r"has no tokenizer\.json; expected a saved transformers model"):
-        load_tokenizer(f"path:{tiny}")
+        read_tokenizer(f"path:{tiny}")
+    (tiny / "config.json").unlink()
+    (tiny / "model.safetensors").unlink()
     with pytest.raises(AssetError, match=r"config\.json, tokenizer\.json, model\.safetensors"):
+        load_encoder(f"path:{tiny}")
+    with pytest.raises(AssetError, match=r"there is no folder .*-absent; expected the folder of a saved"):
         load_encoder(f"path:{tiny}-absent")
 
 
@@ -132,17 +138,16 @@ def test_the_tokenizer_neither_pads_nor_truncates_by_itself(tiny: Path) -> None:
     saved.enable_truncation(4)
     saved.enable_padding(length=12)
     saved.save(str(tiny / "tokenizer.json"))
-    tokenizer = load_tokenizer(f"path:{tiny}")
-    ids = tokenizer("oil prices, нефть!")["input_ids"]
-    assert tokenizer.convert_ids_to_tokens(ids) == ["[CLS]", "o", "##i", "##l", "prices", ",", "нефть", "!", "[SEP]"]
-    assert tokenizer.pad_token_id == 0
+    tokenizer = read_tokenizer(f"path:{tiny}")
+    assert tokenizer.tokens("oil prices, нефть!") == ["[CLS]", "o", "##i", "##l", "prices", ",", "нефть", "!", "[SEP]"]
+    assert tokenizer.pad_id == 0
 
 
 def test_a_model_in_the_hubs_cache_loads_offline(hub: Path) -> None:
     """`hub:OWNER/NAME` and `@REVISION` load from the hub's own cache without a network."""
     assert model_folder("hub:someone/tiny") == hub == model_folder(f"hub:someone/tiny@{COMMIT}")
     assert surgery.count(load_encoder("hub:someone/tiny"))[1] > 0
-    assert load_tokenizer("hub:someone/tiny")("a")["input_ids"] is not None
+    assert read_tokenizer("hub:someone/tiny").encode(["a"])[0].input_ids
 
 
 @pytest.mark.parametrize("source", ["hub:someone/absent", "hub:someone/tiny@other"])
@@ -347,14 +352,16 @@ def test_minilm_knows_what_is_alike() -> None:
     from tokenizers import Tokenizer
 
     source = "asset:minilm-l6"
-    model, tokenizer = EncoderClassifier(load_encoder(source), classes=2), load_tokenizer(source)
+    model, tokenizer = EncoderClassifier(load_encoder(source), classes=2), read_tokenizer(source)
     assert surgery.count(model.encoder)[1] == 22_565_376  # 22.7 M less the pooler
     texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
-    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    batch = encode(tokenizer, texts, 128).padded(range(len(texts)))
     with torch.inference_mode():
-        features_bh = torch.nn.functional.normalize(model.pooled(batch["input_ids"], batch["attention_mask"]))
+        features_bh = torch.nn.functional.normalize(model.pooled(*batch))
     cosine = features_bh @ features_bh.T
     assert [cosine[0, 1], cosine[0, 2], cosine[1, 2]] == pytest.approx([0.6660, 0.1046, 0.1411], abs=1e-4)
     raw = Tokenizer.from_file(os.fspath(model_folder(source) / "tokenizer.json"))
     raw.no_padding()
-    assert tokenizer("Naïve café, 中文 don't!")["input_ids"] == raw.encode("Naïve café, 中文 don't!").ids
+    assert tokenizer.encode(["Naïve café, 中文 don't!"])[0].input_ids == tuple(
+        raw.encode("Naïve café, 中文 don't!").ids
+    )

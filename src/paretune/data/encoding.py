@@ -10,10 +10,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
+
+
+class Cut(Protocol):
+    """Tokens of one text; `start` to `end` are the characters that they stand for, `length` is that without a cut."""
+
+    @property
+    def input_ids(self) -> tuple[int, ...]: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+
+
+class TextTokenizer(Protocol):
+    """A base model's tokenizer; the only one is `BaseTokenizer` of `models/tokenizer.py`, for training and serving."""
+
+    @property
+    def pad_id(self) -> int: ...
+    @property
+    def first_id(self) -> int | None: ...
+    @property
+    def unknown_id(self) -> int | None: ...
+    def __len__(self) -> int: ...
+    def encode(
+        self, texts: Sequence[str], max_tokens: int | None = None, prefix: str = "", special: bool = True
+    ) -> Sequence[Cut]: ...
 
 
 @dataclass(frozen=True)
@@ -47,31 +75,20 @@ class Encoded:
         return input_ids_bt, mask_bt
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int, prefix: str = "") -> Encoded:
+def encode(tokenizer: TextTokenizer, texts: Sequence[str], max_tokens: int, prefix: str = "") -> Encoded:
     """Tokenize once; `prefix` stands before each text (E5 models want "query: ")."""
-    encoded = tokenizer([prefix + text for text in texts], truncation=True, max_length=max_tokens)
-    pad_id = tokenizer.pad_token_id
-    assert isinstance(pad_id, int)
-    return Encoded(tuple(tuple(row) for row in encoded["input_ids"]), pad_id)
+    return Encoded(tuple(one.input_ids for one in tokenizer.encode(texts, max_tokens, prefix)), tokenizer.pad_id)
 
 
-def encode_whole(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int, prefix: str = ""
-) -> Encoded:
+def encode_whole(tokenizer: TextTokenizer, texts: Sequence[str], max_tokens: int, prefix: str = "") -> Encoded:
     """As `encode`, each text after a token that begins it, so that all its own tokens follow something; with bytes.
 
     The first token is the tokenizer's beginning, or its end where it has none, as in Gao et al.'s evaluation harness
     (https://github.com/EleutherAI/lm-evaluation-harness); one that the tokenizer puts there itself is not doubled.
     """
-    whole = [prefix + text for text in texts]
-    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    assert isinstance(first, int), "load_tokenizer made sure of a token that ends"
-    encoded = tokenizer(
-        whole, add_special_tokens=False, truncation=True, max_length=max_tokens - 1, return_offsets_mapping=True
-    )
-    ids = tuple((first, *row) for row in encoded["input_ids"])
-    ends = [max((end for _, end in spans), default=0) for spans in encoded["offset_mapping"]]
-    text_bytes = tuple(len(text[:end].encode()) for text, end in zip(whole, ends, strict=True))
-    pad_id = tokenizer.pad_token_id
-    assert isinstance(pad_id, int)
-    return Encoded(ids, pad_id, text_bytes)
+    first = tokenizer.first_id
+    assert first is not None, "read_tokenizer made sure of a token that ends"
+    found = tokenizer.encode(texts, max_tokens - 1, prefix, special=False)
+    spans = [(prefix + text)[one.start : one.end] for text, one in zip(texts, found, strict=True)]
+    ids = tuple((first, *one.input_ids) for one in found)
+    return Encoded(ids, tokenizer.pad_id, tuple(len(span.encode()) for span in spans))

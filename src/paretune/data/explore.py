@@ -21,7 +21,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from cleanlab.filter import find_label_issues
@@ -31,13 +30,11 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
 from paretune.data.cleaning import normalised
+from paretune.data.encoding import TextTokenizer
 from paretune.data.prepare import Prepared
 from paretune.data.sources import Rows
 from paretune.data.splits import draw_order
 from paretune.records.exploration import ClassCount, Exploration, LengthSummary, Sample, Suspect
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 BINS = 30
@@ -52,7 +49,7 @@ TOKENIZED_AT_ONCE = 1000
 
 
 def explore(
-    prepared: Prepared, tokenizer: PreTrainedTokenizerFast, tokenizer_name: str, max_tokens: int, source: str
+    prepared: Prepared, tokenizer: TextTokenizer, tokenizer_name: str, max_tokens: int, source: str
 ) -> Exploration:
     """Everything that the report shows about the data; the same data give the same numbers."""
     train = prepared.splits["train"]
@@ -101,7 +98,7 @@ def _classes(prepared: Prepared) -> list[ClassCount]:
     return [ClassCount(label=label, rows={name: counts[name][label] for name in counts}) for label in prepared.labels]
 
 
-def _tokens(prepared: Prepared, tokenizer: PreTrainedTokenizerFast) -> tuple[dict[str, np.ndarray], int, float]:
+def _tokens(prepared: Prepared, tokenizer: TextTokenizer) -> tuple[dict[str, np.ndarray], int, float]:
     """Tokens of each text (special ones included), vocabulary entries in use, share of unknown tokens (all splits)."""
     counts: dict[str, np.ndarray] = {}
     seen: Counter[int] = Counter()
@@ -111,16 +108,14 @@ def _tokens(prepared: Prepared, tokenizer: PreTrainedTokenizerFast) -> tuple[dic
             lengths.append(len(ids))
             seen.update(ids)
         counts[name] = np.array(lengths)
-    unknown = tokenizer.unk_token_id
-    return counts, len(seen), seen[unknown] / seen.total() if isinstance(unknown, int) else 0.0
+    unknown = tokenizer.unknown_id
+    return counts, len(seen), seen[unknown] / seen.total() if unknown is not None else 0.0
 
 
-def token_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Iterator[list[int]]:
+def token_ids(texts: Sequence[str], tokenizer: TextTokenizer) -> Iterator[tuple[int, ...]]:
     """Tokens of each text, special ones included, uncut."""
     for start in range(0, len(texts), TOKENIZED_AT_ONCE):
-        # verbose=False: texts over the model's length are the point here, not a reason to warn
-        some = list(texts[start : start + TOKENIZED_AT_ONCE])
-        yield from tokenizer(some, truncation=False, padding=False, verbose=False)["input_ids"]
+        yield from (one.input_ids for one in tokenizer.encode(texts[start : start + TOKENIZED_AT_ONCE]))
 
 
 def length_summary(split: str, unit: str, lengths: np.ndarray) -> LengthSummary:

@@ -20,7 +20,8 @@ from paretune.export.choose import Choice
 from paretune.export.evidence import base_name, cost_of, licences_of, scores_of
 from paretune.export.snippets import Loading, To
 from paretune.export.trained import study_folder_of
-from paretune.models.sources import ModelSpec, model_folder
+from paretune.models.sources import ModelSpec
+from paretune.models.tokenizer import tokenizer_file
 from paretune.records.bundle import Abstention, Manifest
 from paretune.records.store import RunFolder
 from paretune.report.facts import StudyFacts
@@ -66,7 +67,7 @@ def draft_manifest(order: Order) -> Manifest:
         labels=list(load(study_folder_of(order.run) / "data").labels),
         model=spec.model,
         base_digest=spec.model_digest,
-        tokenizer_sha256=entry_of(model_folder(model.source) / "tokenizer.json").sha256,
+        tokenizer_sha256=entry_of(tokenizer_file(model.source)).sha256,
         data_digest=spec.data_digest,
         max_tokens=train.max_tokens,
         precision="bf16" if order.run.measurements().precision == "bf16" else "fp32",

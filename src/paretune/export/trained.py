@@ -13,7 +13,6 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from paretune.core.config import validated
 from paretune.core.errors import BundleError, ConfigError, ReloadError, said
@@ -21,9 +20,10 @@ from paretune.data.encoding import Encoded, encode
 from paretune.data.prepare import Prepared, load
 from paretune.methods.method import TRAINED_FILE, Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
 from paretune.models.precision import Precision
 from paretune.models.sources import ModelSpec, model_digest
+from paretune.models.tokenizer import BaseTokenizer, read_tokenizer
 from paretune.records.schema import RunSpec
 from paretune.records.store import RunFolder
 from paretune.repro.seeding import torch_generator
@@ -43,7 +43,7 @@ class Setting:
     model_spec: ModelSpec
     max_tokens: int
     precision: Precision
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: BaseTokenizer
 
     def encoded(self, texts: tuple[str, ...] | list[str]) -> Encoded:
         """Tokens as the run had them."""
@@ -103,7 +103,7 @@ def setting_of(run: RunFolder) -> Setting:
     if data.digest != spec.data_digest:
         raise BundleError(said(f"the study's data changed since run {run.id}", "the data that it was trained on"))
     precision: Precision = "bf16" if run.measurements().precision == "bf16" else "fp32"
-    return Setting(run, spec, data, model_spec, train.max_tokens, precision, load_tokenizer(model_spec.source))
+    return Setting(run, spec, data, model_spec, train.max_tokens, precision, read_tokenizer(model_spec.source))
 
 
 def study_folder_of(run: RunFolder) -> Path:

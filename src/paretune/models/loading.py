@@ -1,8 +1,8 @@
-"""The base model and its tokenizer, built with `transformers` (https://huggingface.co/docs/transformers).
+"""The base model, built with `transformers` (https://huggingface.co/docs/transformers).
 
-Not here: where their files come from (`sources.py`), nor heads and methods.
+Not here: where their files come from (`sources.py`), its tokenizer (`tokenizer.py`), heads and methods.
 
-    encoder, tokenizer = load_encoder("asset:minilm-l6"), load_tokenizer("asset:minilm-l6")
+    encoder = load_encoder("asset:minilm-l6")
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -116,22 +114,3 @@ def _without_dropout(config: PreTrainedConfig) -> None:
     for name, value in config.to_dict().items():
         if ("dropout" in name or "pdrop" in name) and isinstance(value, float):
             setattr(config, name, 0.0)
-
-
-def load_tokenizer(source: str, base: Path | None = None) -> PreTrainedTokenizerFast:
-    """The tokenizer, with no truncation or padding of its own; one without a padding token pads with its end token.
-
-    Raises:
-        as `model_folder`, and AssetError where it has neither.
-    """
-    folder = model_folder(source, base)
-    with readable(source):
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    assert isinstance(tokenizer, PreTrainedTokenizerFast), "model_folder made sure of tokenizer.json"
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise AssetError(said(f"{source}: its tokenizer names no token for padding", "pad_token or eos_token"))
-        tokenizer.pad_token = tokenizer.eos_token  # masked, so it does not matter which
-    return tokenizer

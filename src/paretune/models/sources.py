@@ -29,6 +29,8 @@ from paretune.models.convert import E5_FORMAT, GGUF_FORMAT, convert_e5, convert_
 
 _FORMS = "asset:NAME, path:FOLDER or hub:OWNER/NAME[@REVISION]"
 DECODERS = ("llama",)  # types of model whose tokens see none that follow
+TOKENIZER_FILE = "tokenizer.json"
+_VOCABULARIES = ("vocab.txt", "vocab.json", "*.model")  # what a tokenizer is made of where it is not there
 _DIGESTED = ("*.safetensors", "*.bin", "*.json", "*.model", "vocab.txt")
 # Raised when what a conversion writes changes, so that an older folder is made anew.
 _CONVERTERS: dict[str, tuple[str, Callable[[bytes, Path], None]]] = {
@@ -90,12 +92,29 @@ def model_folder(source: str, base: Path | None = None) -> Path:
         folder = _hub_folder(name, revision)
     else:
         folder = ((base or Path.cwd()) / Path(name).expanduser()).resolve()
-    missing = [part for part in ("config.json", "tokenizer.json") if not (folder / part).is_file()]
+    if not folder.is_dir():
+        raise AssetError(said(f"{source}: there is no folder {folder}", "the folder of a saved transformers model"))
+    _check_no_adapter(source, folder)
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    if not any(any(folder.glob(pattern)) for pattern in (TOKENIZER_FILE, *_VOCABULARIES)):
+        missing.append(TOKENIZER_FILE)
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         missing.append("model.safetensors")
     if missing:
         raise AssetError(said(f"{source}: {folder} has no {', '.join(missing)}", "a saved transformers model"))
     return folder
+
+
+def _check_no_adapter(source: str, folder: Path) -> None:
+    """An adapter's folder holds no model: say which one it belongs to."""
+    about = folder / "adapter_config.json"
+    if (folder / "config.json").is_file() or not about.is_file():
+        return
+    with readable(source):
+        base = json.loads(about.read_bytes()).get("base_model_name_or_path")
+    named = f"its base, {base}" if isinstance(base, str) and base else "its base model"
+    do = "merge the adapter into the base first if it shall be trained on (peft: merge_and_unload)"
+    raise AssetError(said(f"{source} is an adapter of peft, not a model", named, do=do))
 
 
 def _asset_folder(asset: Asset) -> Path:
@@ -182,7 +201,7 @@ def _hub_folder(name: str, revision: str | None) -> Path:
         return folder if any(folder.glob("*.safetensors")) else fetch(["*.json", "*.txt", "*.model", "*.bin"])
     except (OSError, HFValidationError) as error:  # all that the hub raises for want of network, name or space
         place = f"hub:{name}" + (f"@{revision}" if revision else "")
-        reason = _first_line(error)
+        reason = first_line(error)
         raise AssetError(
             said(
                 f"{place} is not on this machine and could not be downloaded ({type(error).__name__}: {reason})",
@@ -199,7 +218,8 @@ def model_digest(source: str, base: Path | None = None) -> str:
         as `model_folder`.
     """
     folder = model_folder(source, base)
-    files = sorted({file for pattern in _DIGESTED for file in folder.glob(pattern)})
+    made_of = () if (folder / TOKENIZER_FILE).is_file() else ("merges.txt",)
+    files = sorted({file for pattern in (*_DIGESTED, *made_of) for file in folder.glob(pattern)})
     state = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     cache = home() / "digests" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.json"
     try:
@@ -235,9 +255,10 @@ def readable(source: str) -> Generator[None]:
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:
-        given = f"{source} cannot be read ({type(error).__name__}: {_first_line(error)})"
+        given = f"{source} cannot be read ({type(error).__name__}: {first_line(error)})"
         raise AssetError(said(given, "a whole saved transformers model")) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of what a library says, the first line."""
     return (str(error).strip().splitlines() or [""])[0]

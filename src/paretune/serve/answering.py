@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from paretune.core.errors import DataError, ParetuneError, UnknownNameError
+from paretune.models.tokenizer import Tokens
 from paretune.serve.bundle import Bundle
 from paretune.serve.engine import Engine, Outcome, Row
 from paretune.serve.gate import ClientGoneError
@@ -28,7 +29,6 @@ from paretune.serve.refusals import Refused
 from paretune.serve.registry import NoAdapterError, Registry
 from paretune.serve.resident import Answer
 from paretune.serve.scheduler import Draining, EngineDied, Overloaded, Scheduler
-from paretune.serve.tokens import Tokens
 from paretune.serve.visit import Visit, visit_of
 
 MAX_UNDER_WAY = 512  # requests between their admission here and their answer, tokenizing ones included

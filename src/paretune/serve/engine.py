@@ -23,6 +23,7 @@ from paretune.core.errors import BundleError, DataError, said
 from paretune.kernels.low_rank import runs
 from paretune.models.precision import Precision, chosen_precision
 from paretune.models.sources import ModelSpec
+from paretune.models.tokenizer import Tokens, read_tokenizer
 from paretune.records.bundle import Manifest
 from paretune.repro.probe import numerics_fingerprint
 from paretune.serve.base_model import BaseModel, Replaced
@@ -32,7 +33,6 @@ from paretune.serve.merging import Merging
 from paretune.serve.pool import NoFreeSlot, Pool
 from paretune.serve.resident import Answer, Resident, Tensors, fitted
 from paretune.serve.tensor_thread import on_tensor_thread
-from paretune.serve.tokens import Tokenizing, Tokens
 
 PASS_TOKENS = 8192  # bounds the memory of one pass, whatever the caller brings
 MERGE_AFTER_BATCHES = 8
@@ -67,7 +67,7 @@ class Engine:
         self.precision: Precision = chosen_precision(precision)
         self.max_slots = slots
         self._base = on_tensor_thread(lambda: BaseModel(source_model, self.precision))
-        self._tokenizing = Tokenizing(source_model.source)
+        self._tokenizing = read_tokenizer(source_model.source)
         self._fetch, self._read = fetch, read
         self._pool: Pool[Resident] = Pool(slots, self._loaded)
         self._manifests: dict[str, Manifest] = {}

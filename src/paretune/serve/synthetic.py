@@ -17,8 +17,8 @@ import torch
 
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import Delta
-from paretune.models.loading import load_tokenizer
 from paretune.models.sources import ModelSpec
+from paretune.models.tokenizer import read_tokenizer
 from paretune.records.bundle import CHECKS, Abstention, Certificate, Check, Golden, Goldens, Manifest
 from paretune.serve.bundle import (
     ADAPTER_FILE,
@@ -51,13 +51,13 @@ def random_delta(shapes: Mapping[str, tuple[int, int]], rank: int, generator: to
 
 def texts(source: str, count: int, shortest: int, longest: int, seed: int = 0) -> list[str]:
     """Texts of so many tokens, special ones in: words that are one token each, lengths spread evenly."""
-    tokenizer = load_tokenizer(source)
+    tokenizer = read_tokenizer(source)
     words = sorted(
         word
-        for word in (piece.removeprefix("▁") for piece in tokenizer.get_vocab())
+        for word in (piece.removeprefix("▁") for piece in tokenizer.words)
         if word.isascii() and word.isalpha() and word.islower() and len(word) > 1
     )
-    words = [word for word in words if len(tokenizer(word)["input_ids"]) == 3]
+    words = [word for word, one in zip(words, tokenizer.encode(words), strict=True) if one.length == 3]
     generator = torch.Generator().manual_seed(seed)
 
     def draw(low: int, high: int, size: int) -> list[int]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from paretune.data.explore import script_shares, token_ids
 from paretune.data.prepare import prepare
-from paretune.models.loading import load_tokenizer
+from paretune.models.tokenizer import read_tokenizer
 from paretune.study.new import Answers, model_for, spec_of
 
 
@@ -40,7 +40,7 @@ def measure_texts(answers: Answers) -> Texts:
     prepared = prepare(spec, Path("."))
     texts = prepared.splits["train"].texts
     model = answers.model or model_for(texts)
-    tokenizer = load_tokenizer(model)
+    tokenizer = read_tokenizer(model)
     shares = script_shares(texts)
     return Texts(
         rows=len(texts),

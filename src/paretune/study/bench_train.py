@@ -27,8 +27,9 @@ from paretune.kernels.native.build import prepare_kernels
 from paretune.measure.flops import Arithmetic, arithmetic
 from paretune.measure.speed import Job
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
 from paretune.models.sources import ModelSpec, model_type, settled
+from paretune.models.tokenizer import read_tokenizer
 from paretune.repro.seeding import torch_generator
 from paretune.study.bench_train_ours import SEED, adaptation, train_spec
 from paretune.study.bench_train_processes import Runner
@@ -168,7 +169,7 @@ def shapes_of(job: Job) -> tuple[Arithmetic, int]:
     """The model's arithmetic with the method attached, and how many real tokens a batch of ours has."""
     model = EncoderClassifier(load_encoder(job.source), job.classes, job.pooling)
     adaptation(job).attach(model, torch_generator(SEED, "init"))
-    encoded = encode(load_tokenizer(job.source), job.texts, job.max_tokens)
+    encoded = encode(read_tokenizer(job.source), job.texts, job.max_tokens)
     lengths_n = encoded.lengths_n
     batches = planned_batches(encoded, train_spec(job), SEED)
     return arithmetic(model.encoder), int(np.median([lengths_n[batch].sum() for batch in batches]))

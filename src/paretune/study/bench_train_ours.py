@@ -16,9 +16,10 @@ from paretune.measure.meter import Meter
 from paretune.measure.speed import Job, Sample, Window, Work, serve_job
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
 from paretune.models.precision import chosen_precision
 from paretune.models.surgery import count
+from paretune.models.tokenizer import read_tokenizer
 from paretune.repro.seeding import make_repeatable, torch_generator
 from paretune.study.design import make_method
 from paretune.study.guard import die_with_parent
@@ -78,7 +79,7 @@ def measured(job: Job, meter: Meter) -> Sample:
     make_repeatable(SEED, usable_cores())
     precision = chosen_precision("auto")
     meter(PhaseStarted("tokenize"))
-    encoded = encode(load_tokenizer(job.source), job.texts, job.max_tokens)
+    encoded = encode(read_tokenizer(job.source), job.texts, job.max_tokens)
     return_free_memory()
     meter(PhaseEnded("tokenize"))
     meter(PhaseStarted("load"))

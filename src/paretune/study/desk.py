@@ -26,9 +26,10 @@ from paretune.data.prepare import Prepared
 from paretune.measure.meter import Meter
 from paretune.methods.method import Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import load_encoder, load_language_model, load_tokenizer
+from paretune.models.loading import load_encoder, load_language_model
 from paretune.models.precision import Precision
 from paretune.models.sources import ModelSpec
+from paretune.models.tokenizer import read_tokenizer
 from paretune.records.schema import PhaseCost, RunSpec
 from paretune.records.store import RunFolder
 from paretune.repro.seeding import torch_generator
@@ -97,7 +98,7 @@ def built(desk: Desk, method: Adaptation) -> EncoderClassifier:
 def encoded_splits(desk: Desk, splits: Sequence[str]) -> dict[str, Encoded]:
     """Tokens of some splits, by name; of the tokenizer nothing stays."""
     desk.emit(PhaseStarted("tokenize"))
-    tokenizer = load_tokenizer(desk.model_spec.source)
+    tokenizer = read_tokenizer(desk.model_spec.source)
     prefix, longest = desk.model_spec.text_prefix, desk.train_spec.max_tokens
     found = {name: desk.task.encode(tokenizer, desk.data.splits[name].texts, longest, prefix) for name in splits}
     del tokenizer

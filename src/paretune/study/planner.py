@@ -23,8 +23,8 @@ from paretune.data.prepare import prepare
 from paretune.measure.accounting import Census, Format
 from paretune.measure.calibration import Calibration
 from paretune.methods.method import Adaptation
-from paretune.models.loading import load_tokenizer
 from paretune.models.precision import chosen_precision
+from paretune.models.tokenizer import read_tokenizer
 from paretune.records.schema import Predicted
 from paretune.study.calibrate import calibration, counted
 from paretune.study.calibrations import ProbeShape
@@ -213,7 +213,7 @@ def choose(found: Iterable[Option], limits: Limits) -> tuple[Option, Option | No
 def encoded_sample(study: Study) -> tuple[dict[str, Encoded], int, float]:
     """All splits as tokens, the number of classes, and the seconds that it took to tokenize."""
     prepared = prepare(study.file.data, study.base, TASKS.load(study.file.task.kind).labelled)
-    tokenizer = load_tokenizer(study.file.model.source)
+    tokenizer = read_tokenizer(study.file.model.source)
     longest, prefix = study.file.train.max_tokens, study.file.model.text_prefix
     began = time.perf_counter()
     encoded = {name: encode(tokenizer, rows.texts, longest, prefix) for name, rows in prepared.splits.items()}

@@ -29,9 +29,9 @@ from paretune.data.prepare import Prepared, load, prepare, save
 from paretune.data.sources import DataSpec
 from paretune.kernels.native.build import prepare_kernels
 from paretune.methods.method import Adaptation
-from paretune.models.loading import load_tokenizer
 from paretune.models.precision import chosen_precision
 from paretune.models.sources import model_digest, model_notes
+from paretune.models.tokenizer import read_tokenizer
 from paretune.records.schema import NEWEST_VERSION, SCHEMA_VERSION, EarlierRecord, ExampleText, Stage, StudyRecord
 from paretune.records.store import RunFolder, StudyFolder, write_atomically
 from paretune.repro.provenance import machine
@@ -137,7 +137,7 @@ def describe(
     longest = study.file.train.max_tokens
     if not explored.exists():
         progress.note("exploring data")
-        exploration = explore(prepared, load_tokenizer(source), source, longest, study.file.data.train)
+        exploration = explore(prepared, read_tokenizer(source), source, longest, study.file.data.train)
         write_atomically(explored, exploration.model_dump_json(indent=1))
         folder.write_examples(_example_texts(prepared))
     record = StudyRecord(

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch.autograd.graph import saved_tensors_hooks
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig
 
 from paretune.core.config import JsonObject, Settings
 from paretune.core.errors import RunError
@@ -33,9 +33,10 @@ from paretune.measure.calibration import EVALUATION_ROWS, Sample, StepSample, sa
 from paretune.measure.meter import Meter, resident_bytes
 from paretune.methods.method import Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import load_encoder, load_tokenizer
+from paretune.models.loading import load_encoder
 from paretune.models.precision import autocast, chosen_precision
 from paretune.models.sources import ModelSpec, settled
+from paretune.models.tokenizer import BaseTokenizer, read_tokenizer
 from paretune.repro.seeding import make_repeatable, numpy_generator, torch_generator
 from paretune.study.design import make_method
 from paretune.study.guard import used_bytes
@@ -174,7 +175,7 @@ def perform(trial: Trial) -> Sample:
         raise RunError(f"{trial.kind} trains no model: there is nothing to measure")
     precision = chosen_precision(trial.precision)
     started = time.perf_counter()
-    tokenizer = load_tokenizer(trial.model)
+    tokenizer = read_tokenizer(trial.model)
     tokenizer_seconds = time.perf_counter() - started
     encode_seconds = _encode_seconds(tokenizer, drawn_texts(trial, len(tokenizer), trial.max_tokens))
     del tokenizer
@@ -257,9 +258,9 @@ def _trained(
     return watch, before, used_bytes() - resident_bytes()
 
 
-def _encode_seconds(tokenizer: PreTrainedTokenizerBase, encoded: Encoded) -> float:
+def _encode_seconds(tokenizer: BaseTokenizer, encoded: Encoded) -> float:
     """Seconds for each token of texts that look like the drawn ones."""
-    texts = [str(tokenizer.decode(list(row))) for row in encoded.ids[-EVALUATION_ROWS:]]
+    texts = [tokenizer.decode(row) for row in encoded.ids[-EVALUATION_ROWS:]]
     began = time.perf_counter()
     tokens = int(encode(tokenizer, texts, 512).lengths_n.sum())
     return (time.perf_counter() - began) / max(1, tokens)

@@ -28,9 +28,9 @@ from paretune.measure.latency import probe
 from paretune.measure.meter import Meter
 from paretune.methods.method import Adaptation, Baseline
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.loading import load_tokenizer
 from paretune.models.precision import Precision, chosen_precision
 from paretune.models.surgery import count
+from paretune.models.tokenizer import read_tokenizer
 from paretune.records.schema import Graded, Latency, Measurements, Predicted, Stage
 from paretune.records.store import RunFolder
 from paretune.repro.provenance import provenance
@@ -161,7 +161,7 @@ def _score_adaptation(desk: Desk, method: Adaptation, first: Desk | None, probe_
     desk.emit(PhaseEnded("predict"))
     latency: list[Latency] = []
     if probe_latency:
-        tokenizer = load_tokenizer(desk.model_spec.source)
+        tokenizer = read_tokenizer(desk.model_spec.source)
         prefix, longest = desk.model_spec.text_prefix, desk.train_spec.max_tokens
         desk.emit(PhaseStarted("latency"))
         model.eval()

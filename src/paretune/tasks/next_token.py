@@ -15,9 +15,8 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
 
-from paretune.data.encoding import Encoded, encode_whole
+from paretune.data.encoding import Encoded, TextTokenizer, encode_whole
 from paretune.stats.token_scores import token_scores
 from paretune.tasks.task import Answers, ModelKind, Task
 
@@ -49,7 +48,7 @@ class NextToken(Task[TokenLosses]):
     def __init__(self, labels: tuple[str, ...] = ()) -> None:
         self.labels = ()
 
-    def encode(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int, prefix: str) -> Encoded:
+    def encode(self, tokenizer: TextTokenizer, texts: Sequence[str], max_tokens: int, prefix: str) -> Encoded:
         return encode_whole(tokenizer, texts, max_tokens, prefix)
 
     def targets(self, labels: Sequence[str]) -> torch.Tensor:

@@ -14,11 +14,10 @@ from typing import ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from paretune.core.config import Settings
 from paretune.core.registry import Registry
-from paretune.data.encoding import Encoded, encode
+from paretune.data.encoding import Encoded, TextTokenizer, encode
 
 TASKS = Registry(
     "task",
@@ -76,7 +75,7 @@ class Task(ABC, Generic[AnswersT]):
     metrics: ClassVar[tuple[str, ...]]
     labels: tuple[str, ...]
 
-    def encode(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int, prefix: str) -> Encoded:
+    def encode(self, tokenizer: TextTokenizer, texts: Sequence[str], max_tokens: int, prefix: str) -> Encoded:
         """Tokens of texts."""
         return encode(tokenizer, texts, max_tokens, prefix)
 
