@@ -82,7 +82,7 @@ def study(
 
     from paretune.report.build import answer, build
     from paretune.report.tables import open_ends, summary, terminal_table
-    from paretune.stats.token_scores import TOKEN_METRICS
+    from paretune.stats.metrics import TOKEN_METRICS
     from paretune.study.design import read_study_file
     from paretune.study.progress import Terminal
     from paretune.study.runner import run_study

@@ -22,7 +22,8 @@ from paretune.models.surgery import trainable
 from paretune.models.tiny import write_tiny_llama
 from paretune.models.tokenizer import read_tokenizer
 from paretune.repro.seeding import torch_generator
-from paretune.stats.token_scores import merit, nll_per_example, token_scores
+from paretune.stats.metrics import merit
+from paretune.stats.token_scores import nll_per_example, token_scores
 from paretune.tasks.next_token import NextToken
 from paretune.train.evaluate import Witness, predict
 from paretune.train.language import LanguageModel

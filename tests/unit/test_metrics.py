@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import typing
+import warnings
+
 import numpy as np
 import pytest
 import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paretune.stats.metrics import METRICS, all_scores, calibration_error, log_loss, per_example, score
+from paretune.records import schema
+from paretune.report.sheets import METRIC_COLUMNS
+from paretune.report.tables import metric_name
+from paretune.report.wording import LANGUAGES, Words
+from paretune.stats.metrics import (
+    ALL_METRICS,
+    METRICS,
+    TOKEN_METRICS,
+    all_scores,
+    calibration_error,
+    class_metric,
+    log_loss,
+    merit,
+    metric_named,
+    per_example,
+    score,
+)
+from paretune.tasks.classification import Classification
 
 PAIRS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcde")), min_size=1, max_size=40)
 
@@ -27,6 +48,61 @@ def test_metrics_equal_scikit_learn(seed: int) -> None:
     assert score("accuracy", labels, predictions) == sklearn.metrics.accuracy_score(labels, predictions)
     assert score("macro_f1", labels, predictions) == sklearn.metrics.f1_score(labels, predictions, average="macro")
     assert score("mcc", labels, predictions) == sklearn.metrics.matthews_corrcoef(labels, predictions)
+
+
+AUTHORITY = {
+    "accuracy": sklearn.metrics.accuracy_score,
+    "macro_f1": functools.partial(sklearn.metrics.f1_score, average="macro"),
+    "mcc": sklearn.metrics.matthews_corrcoef,
+}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@given(pairs=PAIRS)
+def test_every_registered_metric_equals_its_outside_authority(metric: str, pairs: list[tuple[str, str]]) -> None:
+    """Whoever registers a metric names scikit-learn's function for it here; none computes another's value."""
+    labels, predictions = [label for label, _ in pairs], [prediction for _, prediction in pairs]
+    with warnings.catch_warnings(action="ignore"):  # one class alone, which scikit-learn remarks on
+        wanted = AUTHORITY[metric](labels, predictions)
+    assert score(metric, labels, predictions) == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["balanced_accuracy", "kappa", "Accuracy", "f1", ""])
+def test_a_metric_that_is_only_named_is_an_error_everywhere(name: str) -> None:
+    """Nothing guesses what an unregistered name could mean: its value, its direction, its bounds or its words."""
+    asked = [
+        lambda: score(name, ["a", "b"], ["a", "a"]),
+        lambda: per_example(name, ["a", "b"], ["a", "a"]),
+        lambda: merit(name, 0.5),
+        lambda: metric_named(name),
+        lambda: class_metric(name),
+        lambda: metric_name(Words("en"), name),
+    ]
+    for ask in asked:
+        with pytest.raises(ValueError, match="unknown metric"):
+            ask()
+    with pytest.raises(ValueError, match="unknown metric"):
+        class_metric("nll")  # known, and none of labels and predictions
+
+
+def test_every_list_of_metrics_is_the_registry() -> None:
+    """Records, tables and tasks know the registered metrics, all of them, in the registry's order."""
+    assert typing.get_args(schema.Metric) == (*METRICS, *TOKEN_METRICS)
+    assert METRIC_COLUMNS == ("accuracy", "macro_f1", "mcc", "log_loss", "calibration_error")
+    assert Classification.metrics == tuple(METRICS)
+    assert [one.name for one in ALL_METRICS.values()] == list(ALL_METRICS)
+    for lang in LANGUAGES:
+        assert len({metric_name(Words(lang), name) for name in ALL_METRICS}) == len(ALL_METRICS)
+
+
+def test_each_metric_says_which_values_are_better_and_which_there_are() -> None:
+    """Direction and bounds are the metric's own, not guessed from its name; differences follow from the bounds."""
+    better = {name: "higher" if merit(name, 2.0) > merit(name, 1.0) else "lower" for name in ALL_METRICS}
+    lower = ["log_loss", "calibration_error", "nll", "perplexity", "bits_per_byte"]
+    assert [name for name, direction in better.items() if direction == "lower"] == lower
+    assert metric_named("accuracy").bounds == (0, 1) and metric_named("mcc").bounds == (-1, 1)
+    assert metric_named("mcc").difference_bounds == (-2, 2)
+    assert metric_named("nll").difference_bounds == (-np.inf, np.inf)
 
 
 def test_macro_f1_counts_a_class_that_is_never_predicted() -> None:

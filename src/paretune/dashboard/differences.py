@@ -16,6 +16,7 @@ from paretune.records.schema import Measurements
 from paretune.report.build import flat
 from paretune.report.tables import metric_name
 from paretune.report.wording import Words
+from paretune.stats.metrics import ALL_METRICS
 
 NOT_THERE = "—"
 
@@ -62,7 +63,7 @@ def _results(run: RunEntry, kept: Kept, words: Words) -> dict[str, str]:
     if not isinstance(measured, Measurements):
         return {}
     found = {
-        f"{split}: {metric_name(words, metric)}": words.number(value)
+        f"{split}: {metric_name(words, metric) if metric in ALL_METRICS else metric}": words.number(value)
         for split, scores in measured.scores.items()
         for metric, value in scores.items()
     }

@@ -18,9 +18,9 @@ from paretune.export.snippets import Loading, To, how_to_load
 from paretune.records.bundle import Abstention, Certificate, Score
 from paretune.report.tables import metric_name
 from paretune.report.wording import Words
+from paretune.stats.metrics import class_metric
 
 LIBRARY: dict[To, str] = {"bundle": "paretune", "peft": "peft", "merged": "transformers"}
-HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "mcc": "matthews_correlation"}
 SCRIPT_SHARE = 0.1
 
 _TEXTS: Mapping[str, Mapping[str, str]] = {
@@ -163,7 +163,7 @@ def _front_matter(facts: CardFacts) -> str:
         license="other" if known else "unknown",
         license_name="see-readme" if known else None,
         license_link="README.md" if known else None,
-        metrics=[HUB_METRICS[one] for one in dict.fromkeys(score.metric for score in facts.scores)],
+        metrics=[class_metric(one).hub_name for one in dict.fromkeys(score.metric for score in facts.scores)],
     )
     return data.to_yaml()
 

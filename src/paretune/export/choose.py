@@ -17,6 +17,7 @@ from paretune.records.store import RunFolder, StudyFolder
 from paretune.report.facts import MEASURED, MethodFacts, StudyFacts, gather
 from paretune.report.tables import MethodRow, metric_name, rows_of
 from paretune.report.wording import LANGUAGES, Words
+from paretune.stats.metrics import metric_named
 
 # Sentences of this file alone; the report's catalogues hold what pages say.
 _TEXTS: Mapping[str, Mapping[str, str]] = {
@@ -174,8 +175,11 @@ def _best(facts: StudyFacts, rows: list[MethodRow], fitting: list[MethodRow]) ->
 def best_seed(facts: StudyFacts, method: MethodFacts) -> int:
     """Of a method with scored runs, the seed with the best validation score; the lowest of equal ones."""
 
+    metric = metric_named(facts.metric)
+
     def validation(seed: int) -> float:
-        return method.runs[seed].measurements.scores.get("validation", {}).get(facts.metric, float("-inf"))
+        found = method.runs[seed].measurements.scores.get("validation", {}).get(facts.metric)
+        return metric.merit(found) if found is not None else float("-inf")
 
     return min(method.runs, key=lambda seed: (-validation(seed), seed))
 

@@ -23,6 +23,7 @@ from paretune.report.sheets import Cell, Sheet
 from paretune.report.tables import metric_name
 from paretune.report.wording import Words
 from paretune.stats.budget import p_best
+from paretune.stats.metrics import metric_named
 
 WIDE, NARROW = 700, 340
 APART = 0.035  # how far intervals of one amount stand from each other, as a share of the axis
@@ -127,7 +128,8 @@ def amount_chart(points: Sequence[AmountPoint], metric: str, words: Words, width
     lows = [max(point.low, least - (most - least)) for point in points if point.low is not None]
     highs = [point.high for point in points if point.high is not None]
     y_low, y_high = axes.padded(min([least, *lows]), max([most, *highs]))
-    y_high = min(y_high, axes.CEILING)
+    y_low, y_high = axes.within(y_low, y_high, metric_named(metric).bounds)
+    name = metric_name(words, metric)
     rows: list[JsonObject] = []
     for point in points:
         place = names.index(point.method) - (len(names) - 1) / 2
@@ -159,7 +161,7 @@ def amount_chart(points: Sequence[AmountPoint], metric: str, words: Words, width
         "field": "y",
         "type": "quantitative",
         "scale": {"domain": [y_low, y_high], "nice": False, "zero": False},
-        "title": metric,
+        "title": name,
         "axis": {"tickCount": 6},
     }
     method = {"field": "method", "type": "nominal", "title": None}
@@ -167,7 +169,7 @@ def amount_chart(points: Sequence[AmountPoint], metric: str, words: Words, width
     tooltip = [
         {"field": "method", "title": words.say("method")},
         {"field": "texts", "title": title},
-        {"field": "quality", "title": metric},
+        {"field": "quality", "title": name},
         {"field": "interval", "title": words.say("95 % interval")},
     ]
     layers: list[JsonObject] = [
@@ -209,7 +211,7 @@ def amount_figure(studies: Sequence[StudyFacts], words: Words) -> ink.Figure | N
     points, sheet = amount_data(studies), amount_sheet(studies, words)
     if sheet is None or len({point.texts for point in points}) < 2:
         return None
-    metric = metric_name(words, by_amount(studies)[0].metric)
+    metric = by_amount(studies)[0].metric
     caption = words.say(
         "Point: mean over seeds; upright line: 95 % interval of Student's t. The points of one amount are set side by "
         "side, so that their intervals can be told apart; the axis is logarithmic."

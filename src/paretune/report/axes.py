@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 
 FAR = 2.5  # a value further from the others than this many of their spans is left outside
-CEILING = 1.012  # no metric exceeds 1; intervals that do are cut there
+BEYOND = 0.012  # an axis ends so far beyond the metric's own bounds, as a share of their distance, for the marks there
 LOG_RATIO = 8.0  # costs that differ by more than this factor get a logarithmic axis
 
 
@@ -27,6 +27,13 @@ def padded(low: float, high: float, share: float = 0.08) -> tuple[float, float]:
     """A domain a little wider than its values; never empty."""
     room = (high - low) * share or max(abs(high) * 0.05, 0.01)
     return low - room, high + room
+
+
+def within(low: float, high: float, bounds: tuple[float, float]) -> tuple[float, float]:
+    """A domain cut to what there can be: a metric's bounds and a little room; bounds may be infinite."""
+    lowest, highest = bounds
+    room = BEYOND * (highest - lowest) if math.isfinite(highest - lowest) else 0.0
+    return max(low, lowest - room), min(high, highest + room)
 
 
 def nice_ticks(low: float, high: float, about: int) -> list[float]:

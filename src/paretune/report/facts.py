@@ -33,10 +33,9 @@ from paretune.records.serving import INFERENCE_FILE, Inference
 from paretune.records.store import RunFolder, StudyFolder, read_record
 from paretune.stats.compare import Comparison, compare
 from paretune.stats.intervals import Interval, t_interval
-from paretune.stats.metrics import METRICS, all_scores, per_example, score
+from paretune.stats.metrics import METRICS, TOKEN_METRICS, all_scores, per_example, score
 from paretune.stats.paired import churn
 from paretune.stats.pareto import p_non_dominated
-from paretune.stats.token_scores import TOKEN_METRICS
 
 LEVEL = 0.95
 PARETO_DRAWS = 1000

@@ -16,6 +16,7 @@ from paretune.report.facts import StudyFacts, bounds
 from paretune.report.sheets import plain
 from paretune.report.tables import MethodRow, difference_text, metric_name, quality_text, verdict_name
 from paretune.report.wording import Words
+from paretune.stats.metrics import metric_named
 
 ROW_HEIGHT = 38
 WIDE, NARROW = 480, 340
@@ -51,6 +52,7 @@ def _names_axis(order: list[str], width: int) -> JsonObject:
 
 def quality_chart(points: Sequence[QualityPoint], metric: str, words: Words, width: int) -> JsonObject:
     """Means with intervals, one row a method; each seed is a small ring; far lower means lie at the left edge."""
+    name = metric_name(words, metric)
     inner = width - (160 if width > 400 else 116)
     core_low, core_high = axes.core([point.quality for point in points])
     inside = [point for point in points if point.quality >= core_low]
@@ -58,7 +60,7 @@ def quality_chart(points: Sequence[QualityPoint], metric: str, words: Words, wid
         min([core_low, *(point.low for point in inside if point.low is not None)]),
         max([core_high, *(point.high for point in inside if point.high is not None)]),
     )
-    high = min(high, axes.CEILING)
+    low, high = axes.within(low, high, metric_named(metric).bounds)
     edge = low + 0.025 * (high - low)
     rows: list[JsonObject] = []
     seeds: list[JsonObject] = []
@@ -77,15 +79,15 @@ def quality_chart(points: Sequence[QualityPoint], metric: str, words: Words, wid
                 "high": None if outside or point.high is None else min(point.high, high),
                 "text": ("← " if outside else "") + words.number(point.quality),
                 "outside": outside,
-                metric: words.number(point.quality),
+                name: words.number(point.quality),
                 words.say("95 % interval"): spread,
             }
         )
         seeds += [{"method": point.method, "x": value} for value in point.seeds if value >= low]
     y = _names_axis([point.method for point in points], width)
     scale = {"domain": [low, high], "nice": False, "zero": False}
-    x = {"field": "x", "type": "quantitative", "scale": scale, "title": metric, "axis": {"tickCount": inner // 70}}
-    tooltip = [{"field": name, "type": "nominal"} for name in ("method", metric, words.say("95 % interval"))]
+    x = {"field": "x", "type": "quantitative", "scale": scale, "title": name, "axis": {"tickCount": inner // 70}}
+    tooltip = [{"field": one, "type": "nominal"} for one in ("method", name, words.say("95 % interval"))]
     tooltip[0]["title"] = words.say("method")
     layers: list[JsonObject] = [
         {
@@ -126,7 +128,7 @@ def quality_chart(points: Sequence[QualityPoint], metric: str, words: Words, wid
         },
     ]
     height = ROW_HEIGHT * len(points)
-    description = words.say("{metric} of each method with 95 % intervals", {"metric": metric})
+    description = words.say("{metric} of each method with 95 % intervals", {"metric": name})
     return ink.themed({"width": inner, "height": height, "data": ink.values(rows), "layer": layers}, description)
 
 
@@ -152,7 +154,7 @@ def quality_figure(facts: StudyFacts, words: Words) -> ink.Figure | None:
         "value left of the frame."
     )
     data: list[JsonObject] = [dict(vars(point)) for point in points]
-    wide, narrow = (quality_chart(points, metric, words, width) for width in (WIDE, NARROW))
+    wide, narrow = (quality_chart(points, facts.metric, words, width) for width in (WIDE, NARROW))
     return ink.Figure("quality", title, caption, wide, narrow, plain(title, columns, table), data)
 
 

@@ -18,6 +18,7 @@ from paretune.report.labels import Spot, placed
 from paretune.report.sheets import plain
 from paretune.report.tables import metric_name
 from paretune.report.wording import Words
+from paretune.stats.metrics import metric_named
 
 SURE = 0.95
 
@@ -123,7 +124,7 @@ class Frame:
         return across, (1 - axes.position(y, self.y_low, self.y_high, False)) * self.height
 
 
-def _frame(points: Sequence[FrontPoint], width: int) -> Frame:
+def _frame(points: Sequence[FrontPoint], metric: str, width: int) -> Frame:
     """Costs on a log axis where they differ by much; qualities around the core of the points, with their whiskers."""
     costs = [point.cost for point in points]
     positive = [cost for cost in costs if cost > 0]
@@ -140,11 +141,11 @@ def _frame(points: Sequence[FrontPoint], width: int) -> Frame:
     lows = [max(point.low, core_low - reach) for point in inside if point.low is not None]
     highs = [min(point.high, core_high + reach) for point in inside if point.high is not None]
     y_low, y_high = axes.padded(min([core_low, *lows]), max([core_high, *highs]))
-    return Frame(width - 92, 300, log, x_low, x_high, y_low, min(y_high, axes.CEILING))
+    return Frame(width - 92, 300, log, x_low, x_high, *axes.within(y_low, y_high, metric_named(metric).bounds))
 
 
 def _rows_and_spots(
-    points: Sequence[FrontPoint], axis: CostAxis, metric: str, words: Words, frame: Frame
+    points: Sequence[FrontPoint], axis: CostAxis, name: str, words: Words, frame: Frame
 ) -> tuple[list[JsonObject], list[Spot]]:
     """For each point, what the plot and its tooltip show, and where its label belongs."""
     names, rows, spots = standing_names(words), list[JsonObject](), list[Spot]()
@@ -162,7 +163,7 @@ def _rows_and_spots(
                 words.say("method"): point.method,
                 words.say("standing"): names[point.standing],
                 axis.title: axis.form(point.cost),
-                metric: words.number(point.quality),
+                name: words.number(point.quality),
                 words.say("95 % interval"): words.spread(point.low, point.high)
                 if point.low is not None and point.high is not None
                 else "—",
@@ -175,10 +176,10 @@ def _rows_and_spots(
 
 def front_chart(points: Sequence[FrontPoint], axis: CostAxis, metric: str, words: Words, width: int) -> JsonObject:
     """The plot as one Vega-Lite spec of `width` pixels over all; far-off points lie at an edge with an arrow."""
-    frame = _frame(points, width)
+    frame, name = _frame(points, metric, width), metric_name(words, metric)
     x_low, x_high, log = frame.x_low, frame.x_high, frame.log
     names = standing_names(words)
-    rows, spots = _rows_and_spots(points, axis, metric, words, frame)
+    rows, spots = _rows_and_spots(points, axis, name, words, frame)
     ticks = axes.log_ticks(x_low, x_high, width // 85) if log else axes.nice_ticks(x_low, x_high, width // 110)
     x_scale: JsonObject = {"type": "log" if log else "linear", "domain": [x_low, x_high], "nice": False}
     x = {
@@ -192,16 +193,16 @@ def front_chart(points: Sequence[FrontPoint], axis: CostAxis, metric: str, words
         "field": "y",
         "type": "quantitative",
         "scale": {"domain": [frame.y_low, frame.y_high], "nice": False, "zero": False},
-        "title": metric,
+        "title": name,
         "axis": {"tickCount": 5, "minExtent": 40, "maxExtent": 40},
     }
-    shown = [name for key, name in names.items() if any(point.standing == key for point in points)]
+    shown = [text for key, text in names.items() if any(point.standing == key for point in points)]
     colour = {"front": ink.FRONT, "undecided": ink.UNDECIDED, "dominated": ink.DOMINATED}
     shape = {"front": "circle", "undecided": "diamond", "dominated": "cross"}
-    keys = [key for key, name in names.items() if name in shown]
+    keys = [key for key, text in names.items() if text in shown]
     standing = {"field": words.say("standing"), "type": "nominal", "title": None}
     hidden = ("x", "y", "low", "high")
-    tooltip = [{"field": name, "type": "nominal"} for name in rows[0] if name not in hidden] if rows else []
+    tooltip = [{"field": one, "type": "nominal"} for one in rows[0] if one not in hidden] if rows else []
     mark_encoding: JsonObject = {
         "x": x,
         "y": y,
@@ -228,7 +229,7 @@ def front_chart(points: Sequence[FrontPoint], axis: CostAxis, metric: str, words
     }
     return ink.themed(
         {"width": frame.width, "height": frame.height, "data": ink.values(rows), "layer": [whiskers, marks, *texts]},
-        words.say("Pareto plot: {metric} against {cost}", {"metric": metric, "cost": axis.title}),
+        words.say("Pareto plot: {metric} against {cost}", {"metric": name, "cost": axis.title}),
     )
 
 
@@ -262,7 +263,7 @@ def front_figures(facts: StudyFacts, words: Words) -> list[ink.Figure]:
         ]
         columns = [words.say("method"), axis.title, metric, words.say("P(on the front)"), words.say("standing")]
         data: list[JsonObject] = [dict(vars(point)) for point in points]
-        wide, narrow = (front_chart(points, axis, metric, words, width) for width in (480, 340))
+        wide, narrow = (front_chart(points, axis, facts.metric, words, width) for width in (480, 340))
         figures.append(
             ink.Figure(f"front-{axis.name}", title, "", wide, narrow, plain(title, columns, rows, (4,)), data)
         )

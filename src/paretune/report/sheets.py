@@ -24,8 +24,9 @@ from paretune.report.tables import (
 )
 from paretune.report.wording import Words
 from paretune.stats.compare import Comparison
+from paretune.stats.metrics import METRICS, PROBABILITY_METRICS
 
-METRIC_COLUMNS = ("accuracy", "macro_f1", "mcc", "log_loss", "calibration_error")
+METRIC_COLUMNS = (*METRICS, *PROBABILITY_METRICS)
 
 
 @dataclass(frozen=True)

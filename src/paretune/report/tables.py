@@ -20,6 +20,7 @@ from paretune.records.schema import Family, Grade, Latency, Measurements
 from paretune.records.store import StudyFolder
 from paretune.report.facts import MethodFacts, StudyFacts, bounds, gather
 from paretune.report.wording import Words
+from paretune.stats.metrics import metric_named
 
 
 @dataclass(frozen=True)
@@ -162,15 +163,22 @@ def _cost(measured: list[Measurements], of: Callable[[Measurements], tuple[float
 
 
 def metric_name(words: Words, metric: str) -> str:
-    """A metric's name for readers."""
+    """A metric's name for readers.
+
+    Raises:
+        ValueError: there is no such metric.
+    """
     names = {
         "accuracy": words.say("accuracy"),
         "macro_f1": words.say("macro-F1"),
         "mcc": words.say("Matthews correlation"),
         "log_loss": words.say("log-loss"),
         "calibration_error": words.say("calibration error"),
+        "nll": words.say("nats per token"),
+        "perplexity": words.say("perplexity"),
+        "bits_per_byte": words.say("bits per byte"),
     }
-    return names.get(metric, metric)
+    return names[metric_named(metric).name]
 
 
 def state_name(words: Words, state: str) -> str:

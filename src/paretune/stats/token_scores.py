@@ -14,9 +14,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-TOKEN_METRICS = ("nll", "perplexity", "bits_per_byte")
-LOWER_IS_BETTER = frozenset(TOKEN_METRICS)
-
 
 def token_scores(
     nll: Sequence[float] | np.ndarray, tokens: Sequence[int] | np.ndarray, text_bytes: Sequence[int] | np.ndarray
@@ -53,8 +50,3 @@ def nll_per_example(nll: Sequence[float] | np.ndarray, tokens: Sequence[int] | n
         raise ValueError(f"{nll_n.size} sums and {tokens_n.size} token counts; one of each a text, and some token")
     ratio = nll_n.sum() / tokens_n.sum()
     return ratio + (nll_n - ratio * tokens_n) / tokens_n.mean()
-
-
-def merit(metric: str, value: float) -> float:
-    """The value with the sign that makes more better."""
-    return -value if metric in LOWER_IS_BETTER else value

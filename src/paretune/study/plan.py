@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from paretune.records.schema import RunSpec, Selection, Stage, Status
 from paretune.records.store import RunFolder, StudyFolder
-from paretune.stats.token_scores import merit
+from paretune.stats.metrics import merit
 from paretune.study.design import MethodChoice, Study, run_spec
 
 

@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.status import Status as LiveLine
 
 from paretune.records.store import RunFolder
-from paretune.stats.metrics import METRICS
-from paretune.stats.token_scores import TOKEN_METRICS
+from paretune.stats.metrics import METRICS, TOKEN_METRICS
 from paretune.study.plan import Job, Plan
 
 

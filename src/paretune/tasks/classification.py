@@ -22,7 +22,7 @@ from paretune.tasks.task import Outcome, Task
 class Classification(Task[Outcome]):
     """One of c labels for each text; logits and probabilities have the order of `labels`."""
 
-    metrics: ClassVar[tuple[str, ...]] = METRICS
+    metrics: ClassVar[tuple[str, ...]] = tuple(METRICS)
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         self.labels = labels
