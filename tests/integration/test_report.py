@@ -15,7 +15,7 @@ from fabricated_study import exploration, write_study
 
 from paretune.core.errors import ConfigError
 from paretune.records.plan_errors import FIRST_STAGE
-from paretune.records.schema import ExampleText, Predicted
+from paretune.records.schema import EngineUse, ExampleText, Predicted
 from paretune.records.store import StudyFolder
 from paretune.report.answer import answer
 from paretune.report.build import build
@@ -186,3 +186,29 @@ def test_predictions_stand_beside_what_was_measured(tmp_path: Path, lang: str, h
     assert heading in html
     percent = "+10.0%" if lang == "en" else "+10,0\xa0%"
     assert percent in html and ("−2.0% … +5.0%" if lang == "en" else "−2,0\xa0% … +5,0\xa0%") in html
+
+
+@pytest.mark.parametrize(
+    ("lang", "line"),
+    [
+        ("en", "Trained by fused blocks of torch&#39;s operators (A processor, 2 threads): "),
+        ("ru", "Обучение: слитые блоки из операторов torch (A processor, 2 потока) — "),
+    ],
+)
+def test_the_method_tab_names_the_engines(tmp_path: Path, lang: str, line: str) -> None:
+    """Each engine once with its methods and why none is faster; nothing of records that do not say."""
+    study = write_study(tmp_path / "s")
+    assert line not in build(study, lang).read_text("utf-8")
+    for run in StudyFolder(study).runs():
+        if (run.path / "measurements.json").exists() and run.spec().family == "adaptation":
+            plain = run.spec().method == "lora"
+            engine = EngineUse(
+                name="transformers" if plain else "torch",
+                reason="of a <test>" if plain else "",
+                processor="A processor",
+                threads=2,
+            )
+            run.write_measurements(run.measurements().model_copy(update={"engine": engine}))
+    html = build(study, lang).read_text("utf-8")
+    assert html.count(line) == 1
+    assert "lora" not in html.split(line)[1].split("<")[0] and "of a &lt;test&gt;." in html

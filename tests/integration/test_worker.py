@@ -71,6 +71,9 @@ def test_a_run_in_two_stages(tmp_path: Path, tiny_model: Path) -> None:
     assert 0 < trained.trainable_parameters < trained.total_parameters
     assert trained.peak_memory_bytes.value > 2**26 and trained.train_seconds.value > 0
     assert trained.precision == "fp32" and trained.energy_joules is not None
+    engine = trained.engine
+    assert engine is not None and (engine.name, engine.threads) == ("torch", 1) and "fp32" in engine.reason
+    assert engine.processor == bench.run.provenance()["machine"]["processor"]
     assert "versions" in bench.run.provenance()
     assert not (bench.run.path / "checkpoint.pt").exists()
 
@@ -78,6 +81,7 @@ def test_a_run_in_two_stages(tmp_path: Path, tiny_model: Path) -> None:
     scored = bench.run.measurements()
     assert set(scored.scores) == {"validation", "test"}
     assert scored.scores["validation"] == trained.scores["validation"]
+    assert scored.engine == trained.engine
     assert scored.train_seconds == trained.train_seconds and scored.peak_memory_bytes == trained.peak_memory_bytes
     assert [one.batch for one in scored.latency] == [1, 32]
     found = bench.run.predictions()
@@ -95,6 +99,7 @@ def test_a_baseline_in_one_stage(tmp_path: Path, tiny_model: Path) -> None:
     found = bench.run.measurements()
     assert found.adapter_bytes is None and found.latency == [] and found.padding_ratio is None
     assert found.scores["test"]["accuracy"] > 0.8
+    assert found.engine is not None and (found.engine.name, found.engine.reason) == ("none", "")
     assert bench.run.scored and not bench.run.adapter.exists()
 
 

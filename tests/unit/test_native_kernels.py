@@ -73,7 +73,7 @@ def found(model: EncoderClassifier, precision: Precision, cpp: bool, recomputed:
     ids_bt, mask_bt = texts()
     model.zero_grad()
     with fast_path(model, precision, recomputed=recomputed) as way:
-        assert way.fast is not None and way.fast.in_cpp is cpp, way.slower
+        assert way.fast is not None and way.fast.in_cpp is cpp, way.engine.reason
         features_bh = model.pooled(ids_bt, mask_bt)
         weights_bh = torch.randn(features_bh.shape, generator=torch.Generator().manual_seed(3))
         (features_bh * weights_bh).sum().backward()
@@ -227,17 +227,17 @@ def test_a_batch_is_cut_by_its_lengths_alone() -> None:
 def test_a_model_without_them_says_so_in_its_way(
     models: dict[str, str], tiny_model: Path, without: Callable[[], None]
 ) -> None:
-    """Sizes that they do not know, and a machine that has none; in fp32 there is nothing to say."""
+    """Sizes that they do not know, a machine that has none, and fp32, in which they do not multiply."""
     model = EncoderClassifier(load_encoder(models["bert"]), 3, "mean")
     narrow = EncoderClassifier(load_encoder(f"path:{tiny_model}"), 3, "mean")
     model.eval(), narrow.eval()
     with fast_path(narrow, "bf16") as way:
-        assert way.fast is not None and not way.fast.in_cpp and "32 features" in way.note
+        assert way.fast is not None and not way.fast.in_cpp and "32 features" in way.engine.reason
     with fast_path(model, "fp32") as way:
-        assert way.note == ""
+        assert way.engine.name == "torch" and "bf16 alone" in way.engine.reason
     without()
     with fast_path(model, "bf16") as way:
-        assert "none for a test" in way.note
+        assert "none for a test" in way.engine.reason
 
 
 def stays(seed: int, rows: int, columns: int, dropped: float) -> np.ndarray:

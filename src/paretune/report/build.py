@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from paretune.core.config import JsonObject
+from paretune.records.schema import EngineUse
 from paretune.records.store import StudyFolder, write_atomically
 from paretune.report import cost_sheets, sheets
 from paretune.report.answer import answer, answer_of
@@ -213,11 +214,39 @@ def study_notes(facts: StudyFacts, words: Words) -> list[str]:
     for method in facts.scored:
         for note in dict.fromkeys(note for one in method.measurements() for note in one.notes):
             notes.append(f"{method.label}: {note}")
+    notes += engine_notes(facts, words)
     sources = dict.fromkeys(
         one.energy_source for method in facts.scored for one in method.measurements() if one.energy_joules
     )
     if sources:
         notes.append(words.say("Source of the energy figures: {source}.", {"source": ", ".join(sources)}))
+    return notes
+
+
+def engine_notes(facts: StudyFacts, words: Words) -> list[str]:
+    """Which engine trained which methods, on which processor, and why no faster one; nothing of records without it."""
+    names = {
+        "native": words.say("blocks in C++"),
+        "torch": words.say("fused blocks of torch's operators"),
+        "transformers": words.say("the plain modules of transformers"),
+    }
+    trained: dict[EngineUse, list[str]] = {}
+    for method in facts.scored:
+        for one in method.measurements():
+            if one.engine is not None and one.engine.name != "none":
+                labels = trained.setdefault(one.engine, [])
+                labels += [method.label] if method.label not in labels else []
+    notes: list[str] = []
+    for engine, labels in trained.items():
+        values = {
+            "methods": words.series(labels),
+            "engine": names[engine.name],
+            "processor": engine.processor,
+            "threads": words.plural("{n} thread", "{n} threads", engine.threads),
+        }
+        notes.append(words.say("Trained by {engine} ({processor}, {threads}): {methods}.", values))
+        if engine.reason:
+            notes[-1] += " " + words.say("Why not faster: {reason}.", {"reason": engine.reason})
     return notes
 
 

@@ -31,9 +31,9 @@ from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision, chosen_precision
 from paretune.models.surgery import count
 from paretune.models.tokenizer import read_tokenizer
-from paretune.records.schema import Graded, Latency, Measurements, Predicted, Stage
+from paretune.records.schema import EngineUse, Graded, Latency, Measurements, Predicted, Stage
 from paretune.records.store import RunFolder
-from paretune.repro.provenance import provenance
+from paretune.repro.provenance import processor_name, provenance
 from paretune.repro.seeding import make_repeatable, torch_generator
 from paretune.study import earlier
 from paretune.study.calibrations import CONSTANTS_FILE, read
@@ -43,7 +43,7 @@ from paretune.study.guard import cap_memory, die_with_parent, is_out_of_memory
 from paretune.study.predict import keeps_prefix, predict_run, shape_of, way_of
 from paretune.tasks.task import TASKS
 from paretune.train.evaluate import Witness, predict
-from paretune.train.fast_encoder import fast_path
+from paretune.train.fast_encoder import EngineChoice, fast_path
 from paretune.train.loop import train
 
 
@@ -73,6 +73,12 @@ def _measurements(
         precision=precision,
         scores=scores,
     )
+
+
+def _engine_use(engine: EngineChoice | None) -> EngineUse:
+    """The engine of a run and what else its costs depend on; None: a baseline, which has none."""
+    name, reason = (engine.name, engine.reason) if engine is not None else ("none", "")
+    return EngineUse(name=name, reason=reason, processor=processor_name(), threads=usable_cores())
 
 
 def _fresh_model(desk: Desk, method: Adaptation, first: Desk | None) -> tuple[EncoderClassifier, list[str]]:
@@ -113,12 +119,10 @@ def _train(desk: Desk, method: Adaptation, first: Desk | None) -> None:
     checkpoint = desk.folder.path / "checkpoint.pt"
     if checkpoint.exists():
         notes.append("resumed from a checkpoint: its cost covers the steps after it")
-    slower = train(
+    trained = train(
         model, method, desk.task, encoded["train"], targets_n, desk.train_spec, desk.spec.learning_rate,
         desk.spec.seed, desk.emit, checkpoint, desk.shelf(counted=True),
     )  # fmt: skip
-    if slower:
-        notes.append(slower)
     witness.check(model)
     desk.emit(PhaseStarted("eval"))
     found_nc = predict(model, desk.task, encoded["validation"], precision, desk.shelf())
@@ -127,7 +131,8 @@ def _train(desk: Desk, method: Adaptation, first: Desk | None) -> None:
     size = keep(desk, method, model, desk.folder.adapter, encoded["validation"], precision)
     checkpoint.unlink(missing_ok=True)
     measured = _measurements(desk, count(model), size, precision, {"validation": scores})
-    desk.folder.write_measurements(measured.model_copy(update={"notes": notes, "predicted": predicted}))
+    more = {"notes": notes, "predicted": predicted, "engine": _engine_use(trained.engine)}
+    desk.folder.write_measurements(measured.model_copy(update=more))
 
 
 def _test_splits(desk: Desk) -> list[str]:
@@ -197,7 +202,7 @@ def _run_baseline(desk: Desk, method: Baseline, first: Desk | None, probe_latenc
     if first is not None:
         earlier.write_baseline(first, method)
     before = _measurements(desk, (parameters, parameters), None, "fp64", {})
-    before = before.model_copy(update={"train_examples": len(train_rows.texts)})
+    before = before.model_copy(update={"train_examples": len(train_rows.texts), "engine": _engine_use(None)})
     _finish(desk, probabilities, before, latency)
 
 

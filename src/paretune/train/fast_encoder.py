@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -180,8 +180,10 @@ class FastEncoder:
     def _in_cpp(self, config: Any, fixed: bool) -> list[NativeBlock]:
         """Blocks of the kernels in C++; none where `slower` says why."""
         if self._dtype != torch.bfloat16:
+            self.slower = "the C++ kernels multiply in bf16 alone, and this is fp32"
             return []
-        self.slower = refused(_shape(config))
+        found = refused(_shape(config))
+        self.slower = f"no C++ kernels: {found}" if found else ""
         calls = library().calls
         if self.slower or calls is None:
             return []
@@ -287,20 +289,28 @@ class FastEncoder:
             return cast(Tensor, _Padded.apply(x_nh, rows))
 
 
+EngineName = Literal["native", "torch", "transformers"]
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """Which implementation of forward and backward a model goes through: "native" (the C++ kernels), "torch" (fused
+    blocks of torch's operators) or "transformers" (the plain modules); `reason` says why no faster one."""
+
+    name: EngineName
+    reason: str = ""
+
+
 @dataclass(frozen=True)
 class Way:
-    """How a model goes inside `fast_path`: our own pass, or the plain one and why. `slower`: why not in C++."""
+    """How a model goes inside `fast_path`: `fast` is our own pass, None where the plain modules are used."""
 
     fast: FastEncoder | None
-    reason: str = ""
-    slower: str = ""
+    engine: EngineChoice
 
-    @property
-    def note(self) -> str:
-        """For a run's record: what was slower than it might be, and why; empty where nothing was."""
-        if self.fast is None:
-            return f"plain pass, slower than our own, which does not know {self.reason}"
-        return f"without the kernels in C++, which are faster: {self.slower}" if self.slower else ""
+
+def _own_pass(fast: FastEncoder) -> Way:
+    return Way(fast, EngineChoice("native") if fast.in_cpp else EngineChoice("torch", fast.slower))
 
 
 @contextmanager
@@ -312,15 +322,13 @@ def fast_path(
     `fixed` and `recomputed` are those of `FastEncoder`. A block within another one stays on the way of the outer.
     """
     if isinstance(model.path, FastEncoder):
-        yield Way(model.path)
+        yield _own_pass(model.path)
         return
-    way = Way(None)
     try:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        fast = FastEncoder(model.encoder, dtype, fixed, recomputed)
-        way = Way(fast, slower=fast.slower)
+        way = _own_pass(FastEncoder(model.encoder, dtype, fixed, recomputed))
     except Unsupported as error:
-        way = Way(None, str(error))
+        way = Way(None, EngineChoice("transformers", f"our own pass does not know {error}"))
     model.path = way.fast
     try:
         yield way

@@ -29,7 +29,7 @@ from paretune.tasks.task import Task
 from paretune.train.active_vocabulary import active_vocabulary
 from paretune.train.batches import epoch_batches
 from paretune.train.checkpoint import checkpoint_bytes, read_checkpoint, write_checkpoint
-from paretune.train.fast_encoder import fast_path
+from paretune.train.fast_encoder import EngineChoice, fast_path
 from paretune.train.frozen_prefix import Inputs, Shelf, inputs_of
 from paretune.train.optim import adamw, schedule_factor, set_learning_rate, whole_decay
 
@@ -61,6 +61,14 @@ class TrainSpec(Settings):
     activation_checkpointing: bool = False
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a training went through: its engine, and how many optimizer steps it had in all."""
+
+    engine: EngineChoice
+    steps: int
+
+
 def planned_batches(encoded: Encoded, spec: TrainSpec, seed: int) -> list[list[int]]:
     """Row indices of every optimizer step of the whole training."""
     lengths_n = encoded.lengths_n
@@ -80,8 +88,8 @@ def train(
     emit: Listener,
     checkpoint: Path | None = None,
     shelf: Shelf | None = None,
-) -> str:
-    """Train in place; returns what was slower than it might be, or nothing. A checkpoint that is there is resumed from.
+) -> Trained:
+    """Train in place. A checkpoint that is there is resumed from.
 
     `shelf` is where what frozen blocks give is kept.
 
@@ -126,11 +134,11 @@ def train(
                     write_checkpoint(checkpoint, checkpoint_bytes(method.state(model), optimizer, step))
                     emit(CheckpointSaved(step))
             emit(PhaseEnded("step"))
-        note = way.note
+        engine = way.engine
         del optimizer, inputs, way  # moments and activations, before the table of words grows to its whole size
         return_free_memory()
     model.eval()
-    return note
+    return Trained(engine, len(batches))
 
 
 @dataclass(frozen=True)
