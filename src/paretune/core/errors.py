@@ -5,6 +5,7 @@
     │   ├── ConfigError           a study file or a setting
     │   ├── UnknownNameError      a name that no registry has
     │   ├── DataError             a data file or what stands in it
+    │   │   └── LayoutError       a file that one setting (`setting = value`) would make readable
     │   ├── AssetError            a pinned model or corpus: unknown, corrupt, or not to be had
     │   ├── RecordError           a folder that holds no readable records
     │   ├── StorageError          a folder that cannot be written, a disk that is full
@@ -44,6 +45,15 @@ class UnknownNameError(UsageError, LookupError):
 
 class DataError(UsageError, ValueError):
     """A data file, or what stands in it, cannot be used."""
+
+
+class LayoutError(DataError):
+    """A data file is laid out otherwise than the settings say; `setting = value` is what would fit."""
+
+    def __init__(self, message: str, setting: str, value: str) -> None:
+        super().__init__(message)
+        self.setting = setting
+        self.value = value
 
 
 class AssetError(UsageError, RuntimeError):

@@ -1,9 +1,10 @@
 """Local files as records: CSV, TSV, JSON lines and Parquet.
 
 Not here: which columns mean what (`sources.py`). Text is decoded strictly and nothing is guessed at silently: a wrong
-encoding, separator or quote is an error of one line that says where it is and which setting mends it.
+encoding, separator or quote is an error of one line that says where it is and which setting mends it, and so is a file
+that is of another kind than its name says. What a spreadsheet writes as its own first line (`sep=;`) is understood.
 
-    read_table(Path("reviews.csv"), "utf-8", None, ["text", "label"])
+    read_table(Path("reviews.csv"), Layout(), ["text", "label"])
 """
 
 from __future__ import annotations
@@ -13,71 +14,188 @@ import csv
 import io
 import json
 import re
+import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from paretune.core.config import nearest
-from paretune.core.errors import DataError, said
+from paretune.core.errors import DataError, LayoutError, said
 
 Record: TypeAlias = dict[str, object]
 Table: TypeAlias = tuple[list[Record], list[str]]
+Quoting: TypeAlias = Literal["double", "none"]
 
 EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 LONGEST_FIELD = 2**31 - 1
+COLUMNS_SHOWN = 30
+MOST_DIGITS = 4300  # of a whole number; Python refuses longer ones
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?(?:\r\n|\r|\n)', re.IGNORECASE)
+WEB_PAGE = re.compile(rb"\s*<(!doctype html|html|\?xml[^>]*>\s*<!doctype html)", re.IGNORECASE)
+
+# First bytes of files that are often found under the name of another kind: what they are, and the way out.
+SIGNS: tuple[tuple[bytes, str, str], ...] = (
+    (b"PAR1", "a Parquet file", "rename it to end in .parquet"),
+    (b"ARROW1", "an Arrow file", "save it as Parquet"),
+    (b"\x1f\x8b", "packed by gzip", "unpack it first (gunzip)"),
+    (b"\xfd7zXZ\x00", "packed by xz", "unpack it first (unxz)"),
+    (b"\x28\xb5\x2f\xfd", "packed by zstd", "unpack it first (unzstd)"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
+    (b"Rar!\x1a\x07", "a RAR archive", "unpack it first"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook", "save the sheet as CSV (UTF-8)"),
+    (b"SQLite format 3\x00", "an SQLite database", "export the table as CSV"),
+    (b"%PDF-", "a PDF document", "give a table of texts"),
+    (b"version https://git-lfs.github.com/spec/", "a pointer of Git LFS", "fetch the file itself (git lfs pull)"),
+)
 
 
-def read_table(path: Path, encoding: str, separator: str | None, wanted: Sequence[str]) -> Table:
+@dataclass(frozen=True)
+class Layout:
+    """How files are laid out; `flags`: where settings are options of the command line, so that hints name those.
+
+    `quoting` is "double" (fields may stand in double quotes, doubled inside), "none" (a quote is a character like
+    others), or None: as "double", but a quoted field of a tab-separated file may hold no line end. Without a `header`
+    columns are named by their positions from 1. `separator` and `header` do not concern JSON lines and Parquet.
+    """
+
+    encoding: str = "utf-8"
+    separator: str | None = None
+    quoting: Quoting | None = None
+    header: bool = True
+    flags: bool = False
+
+    def hint(self, setting: str, value: str) -> str:
+        """How to set a setting, in the words of where settings are given."""
+        if setting == "header":
+            return "give `--no-header`" if self.flags else "set `header = false` in [data]"
+        shown = "\\t" if value == "\t" else value
+        if not self.flags:
+            return f'set `{setting} = "{shown}"` in [data]'
+        return f"give `--{setting} {shown}`" if value.isalnum() or "-" in value else f"give `--{setting} '{value}'`"
+
+    def fit(self, message: str, allowed: str, setting: str, value: str) -> LayoutError:
+        """The error of a file that another value of one setting would fit."""
+        return LayoutError(said(message, allowed, do=self.hint(setting, value)), setting, value)
+
+
+def read_table(path: Path, layout: Layout, wanted: Sequence[str]) -> Table:
     """Records and column names of a file; the columns `wanted` are there if the file has them, others may be.
 
     Raises:
         DataError: no such file, an unknown kind of file, or content that is not what the settings say.
+        LayoutError: a setting that fits the file is known.
     """
     if not path.is_file():
         near = nearest(path.name, [one.name for one in path.parent.iterdir()]) if path.parent.is_dir() else None
         raise DataError(said(f"no file {path}", "a data file", nearest=near))
     kind = path.suffix.lower()
+    _refuse_other_kinds(path, kind)
     if kind not in EXTENSIONS:
         raise DataError(said(f"{path}: unknown kind of file {kind!r}", "one of " + ", ".join(EXTENSIONS)))
     if path.stat().st_size == 0:
         raise DataError(said(f"{path} is empty", "a data file with rows"))
+    if not layout.header and kind not in (".csv", ".tsv"):
+        raise DataError(said(f"{path}: `header = false`", "a header setting for CSV and TSV files alone"))
     if kind == ".parquet":
         return _parquet(path, wanted)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    text = decoded(content, encoding, str(path))
+    text = decoded(content, layout.encoding, str(path), layout)
     if kind in (".jsonl", ".ndjson"):
-        return _jsonl(text, path)
-    return _separated(text, separator or ("\t" if kind == ".tsv" else ","), wanted, path)
+        return _jsonl(text, wanted, path)
+    return _separated(text, "\t" if kind == ".tsv" else ",", layout, wanted, path)
 
 
-def decoded(content: bytes, encoding: str, where: str) -> str:
+def _refuse_other_kinds(path: Path, kind: str) -> None:
+    """Name a file by its first bytes where they are of another kind than its name says."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(1024)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    found = next(((what, do) for sign, what, do in SIGNS if start.startswith(sign)), None)
+    if start.startswith(b"PK\x03\x04"):
+        found = _zipped(path)
+    elif start.startswith(b"BZh") and start[4:10] == b"1AY&SY":
+        found = ("packed by bzip2", "unpack it first (bunzip2)")
+    elif WEB_PAGE.match(start):
+        found = ("a web page", "download the file itself")
+    if found is None or (kind == ".parquet" and start.startswith(b"PAR1")):
+        return
+    what, do = found
+    raise DataError(said(f"{path} is {what}", "one of " + ", ".join(EXTENSIONS), do=do))
+
+
+def _zipped(path: Path) -> tuple[str, str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        names = []
+    if any(name.startswith("xl/") for name in names):
+        return "an Excel workbook", "save the sheet as CSV (UTF-8)"
+    if "content.xml" in names:
+        return "an OpenDocument file", "save the sheet as CSV (UTF-8)"
+    return "a zip archive", "unpack it first (unzip)"
+
+
+# --- text -----------------------------------------------------------------------------------------------------------
+
+
+def decoded(content: bytes, encoding: str, where: str, layout: Layout | None = None) -> str:
     """Decode strictly; a UTF-8 byte-order mark is dropped.
 
     Raises:
-        DataError: names the first wrong line, and the encoding that the bytes look like.
+        LayoutError: names the encoding that the bytes look like.
+        DataError: names the first wrong line.
     """
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not encoding.startswith("utf-16"):
-        given = f"{where} is UTF-16 by its byte-order mark"
-        raise DataError(said(given, encoding, do='set `encoding = "utf-16"` in [data]'))
+    layout = layout or Layout(encoding)
+    wide = encoding.startswith(("utf-16", "utf-32"))
+    if not wide and content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        raise layout.fit(f"{where} is UTF-32 by its byte-order mark", encoding, "encoding", "utf-32")
+    if not wide and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise layout.fit(f"{where} is UTF-16 by its byte-order mark", encoding, "encoding", "utf-16")
+    if not wide and (order := _wide_without_mark(content)):
+        raise layout.fit(f"{where} looks like UTF-16 without a byte-order mark", encoding, "encoding", order)
+    if not encoding.startswith("utf") and _is_utf8(content):
+        raise layout.fit(f"{where} is valid UTF-8", encoding, "encoding", "utf-8")
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         given = f"{where}, line {line}: byte 0x{content[error.start]:02X} is not valid {encoding}"
         likely = likely_encoding(content)
-        if likely is None:
+        if likely is None or likely == encoding:
             raise DataError(said(given, f"a file in {encoding}", do="repair that line or set `encoding`")) from None
-        raise DataError(
-            said(f"{given}; the file looks like {likely}", encoding, do=f'set `encoding = "{likely}"` in [data]')
-        ) from None
+        raise layout.fit(f"{given}; the file looks like {likely}", encoding, "encoding", likely) from None
     return text.removeprefix("\ufeff")
+
+
+def _wide_without_mark(content: bytes) -> str | None:
+    """UTF-16 by its zero bytes: of separators, line ends and ASCII letters they all stand at odd, or all at even."""
+    sample = content[:65_536]
+    odd, even = sample[1::2].count(0), sample[0::2].count(0)
+    if odd + even < max(2, 0.01 * len(sample)) or 0.1 * max(odd, even) < min(odd, even):
+        return None
+    return "utf-16-le" if odd > even else "utf-16-be"
+
+
+def _is_utf8(content: bytes) -> bool:
+    """Whether bytes are UTF-8 beyond chance: text in another encoding hardly ever forms even three sequences."""
+    if content.isascii():
+        return False
+    try:
+        return sum(sign > "\x7f" for sign in content.decode("utf-8")) >= 3
+    except UnicodeDecodeError:
+        return False
 
 
 def likely_encoding(content: bytes) -> str | None:
@@ -104,74 +222,223 @@ def likely_encoding(content: bytes) -> str | None:
     return "cp1252" if sum(sign.isalpha() for sign in western) > 0.5 * len(western) else None
 
 
-def _separated(text: str, separator: str, wanted: Sequence[str], path: Path) -> Table:
-    lines = separated_lines(text, separator, str(path))
-    _, header = next(lines, (0, list[str]()))
-    if not any(header):
-        raise DataError(said(f"{path} is empty", "a header line and rows"))
+# --- separated columns ----------------------------------------------------------------------------------------------
+
+
+def _separated(text: str, usual: str, layout: Layout, wanted: Sequence[str], path: Path) -> Table:
+    said_first = SEPARATOR_LINE.match(text)  # Excel's own line, which says the separator
+    separator = layout.separator or (said_first[1] if said_first else usual)
+    body = text[said_first.end() :] if said_first else text
+    lines = list(separated_lines(body, separator, str(path), layout, 2 if said_first else 1))
+    if not lines or not any(lines[0][1]):
+        raise DataError(said(f"{path} is empty", "a header line and rows" if layout.header else "rows"))
+    first = lines[0][1]
+    header, rows = (first, lines[1:]) if layout.header else ([str(i + 1) for i in range(len(first))], lines)
     if not set(wanted) <= set(header):
-        _refuse_other_separator(text, header, separator, path)
+        _refuse_other_separator(body, first, separator, layout, path)
+        if layout.header and looks_like_data(first, [fields for _, fields in rows]):
+            given = f"{path} has no column {next(one for one in wanted if one not in header)!r}: its first line looks "
+            given += f"like a row ({', '.join(_short(one) for one in first[:5])})"
+            do = f"{layout.hint('header', 'false')} and name columns by their positions: {_positions(layout)}"
+            raise LayoutError(said(given, "a line with the names of the columns", do=do), "header", "false")
+    _refuse_repeated(header, wanted, str(path))
     records: list[Record] = []
-    for line, fields in lines:
+    for line, fields in rows:
         if len(fields) != len(header):
-            raise DataError(
-                said(
-                    f"{path}, line {line}: {len(fields)} fields",
-                    f"{len(header)} as in the header",
-                    do='put texts that hold the separator in "quotes", or set `separator` in [data]',
-                )
-            )
+            do = f'put texts that hold the separator in "quotes", or {layout.hint("separator", _other(separator))}'
+            if separator == "\t" and layout.quoting is None:
+                do = f"every row needs all its tabs; {layout.hint('quoting', 'none')} if quotes are plain characters"
+            allowed = f"{len(header)} as in the {'header' if layout.header else 'first line'}"
+            raise DataError(said(f"{path}, line {line}: {len(fields)} fields", allowed, do=do))
+        if layout.header and fields == header:
+            raise DataError(said(f"{path}, line {line}: the header again", "one header", do="remove that line"))
         records.append(dict(zip(header, fields, strict=True)))
+    if layout.quoting is None:
+        _refuse_swallowed(rows, records, separator, layout, wanted, path)
     return records, header
 
 
-def separated_lines(text: str, separator: str, where: str) -> Iterator[tuple[int, list[str]]]:
+def separated_lines(
+    text: str, separator: str, where: str, layout: Layout | None = None, first_line: int = 1
+) -> Iterator[tuple[int, list[str]]]:
     """Line number and fields of each line that is not blank."""
+    layout = layout or Layout()
     csv.field_size_limit(LONGEST_FIELD)  # the default refuses texts over 128 KiB
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    start = 1
+    quoting = csv.QUOTE_NONE if layout.quoting == "none" else csv.QUOTE_MINIMAL
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, quoting=quoting)
+    start = first_line
     try:
         for fields in reader:
             if fields:
                 yield start, fields
-            start = reader.line_num + 1
+            start = reader.line_num + first_line
     except csv.Error as error:
-        raise DataError(said(f"{where}, line {start}: {error}", "fields with closed, doubled quotes")) from None
+        reason = str(error).replace("\t", "\\t")
+        if reason == "unexpected end of data":
+            last = reader.line_num + first_line - 1
+            reason = "a quote opens and never closes" + (f", to line {last}, the last" if last > start else "")
+        do = f"{layout.hint('quoting', 'none')} if quotes are plain characters there"
+        raise DataError(said(f"{where}, line {start}: {reason}", "fields with closed, doubled quotes", do=do)) from None
 
 
-def _refuse_other_separator(text: str, header: list[str], separator: str, path: Path) -> None:
+def looks_like_data(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether what should be a header is a row: a number, a whole sentence, or a value that its own column repeats."""
+    for column, cell in enumerate(first):
+        if re.fullmatch(r"\s*[-+]?\d+([.,]\d+)?\s*", cell) or len(cell.split()) >= 5 or len(cell) > 60:
+            return True
+        if cell.strip() and sum(len(row) > column and row[column] == cell for row in rows) > 1:
+            return True
+    return False
+
+
+def _refuse_swallowed(
+    rows: Sequence[tuple[int, list[str]]],
+    records: Sequence[Record],
+    separator: str,
+    layout: Layout,
+    wanted: Sequence[str],
+    path: Path,
+) -> None:
+    """Refuse a quoted field that holds whole rows: two stray quotes make one text of all that lies between them.
+
+    In a tab-separated file, where most programs write no quotes, a line end in a field is enough. Elsewhere texts may
+    have several lines; there the lines inside must split into as many fields as the header, with known values in a
+    wanted column.
+    """
+    known = {name: Counter(record[name] for record in records) for name in wanted if records and name in records[0]}
+    for (line, fields), record in zip(rows, records, strict=True):
+        held = next((one for one in fields if "\n" in one.strip("\r\n") or "\r" in one.strip("\r\n")), None)
+        if held is None:
+            continue
+        inside = held.splitlines()
+        names = list(record)
+
+        def is_row(one: str, names: Sequence[str] = names, record: Record = record) -> bool:
+            parts = one.split(separator)
+            return len(parts) == len(names) and any(
+                name in known and known[name][part] > (record[name] == part)
+                for name, part in zip(names, parts, strict=True)
+            )
+
+        whole = inside[1:-1]
+        if separator != "\t" and not (whole and all(is_row(one) for one in whole)):
+            continue
+        last = line + len(inside) - 1
+        given = f"{path}, lines {line} to {last}: one quoted field holds {len(inside) - 1} line ends"
+        raise DataError(
+            said(
+                given,
+                "one row a line",
+                do=f"{layout.hint('quoting', 'none')} if quotes are plain characters there, "
+                f"{layout.hint('quoting', 'double')} if that text has several lines",
+            )
+        )
+
+
+def _refuse_other_separator(text: str, header: list[str], separator: str, layout: Layout, path: Path) -> None:
     first = text.lstrip("\n").splitlines()[0]
     other = max(SEPARATORS, key=first.count)
     if len(header) > 1 or other == separator or other not in first:
         return
     shown = "\\t" if other == "\t" else other
-    raise DataError(
-        said(
-            f"{path} looks separated by {shown!r} ({SEPARATORS[other]})",
-            f"{separator!r} between columns",
-            do=f'set `separator = "{shown}"` in [data]',
-        )
-    )
+    given = f"{path} looks separated by {shown!r} ({SEPARATORS[other]})"
+    raise layout.fit(given, f"{separator!r} between columns", "separator", other)
 
 
-def _jsonl(text: str, path: Path) -> Table:
+def _refuse_repeated(columns: Sequence[str], wanted: Sequence[str], where: str) -> None:
+    """A column that is wanted and stands there twice; others are nobody's concern."""
+    for name in wanted:
+        positions = [str(i) for i, one in enumerate(columns, start=1) if one == name]
+        if len(positions) > 1:
+            given = f"{where}: column {name!r} stands there {len(positions)} times, as column {' and '.join(positions)}"
+            raise DataError(said(given, "each name once", do="rename all but one of them"))
+
+
+def _other(separator: str) -> str:
+    return ";" if separator != ";" else ","
+
+
+def _positions(layout: Layout) -> str:
+    return "`--text 1 --label 2`" if layout.flags else '`text = "1"`, `label = "2"`'
+
+
+def _short(value: str) -> str:
+    return repr(value if len(value) <= 30 else value[:29] + "…")
+
+
+# --- JSON lines -----------------------------------------------------------------------------------------------------
+
+
+def _jsonl(text: str, wanted: Sequence[str], path: Path) -> Table:
     records: list[Record] = []
+    repeated: list[str] = []
+
+    def unique(pairs: list[tuple[str, object]]) -> Record:
+        """An object; `repeated` ends as that of the outermost, which is made last."""
+        repeated[:] = [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]
+        return dict(pairs)
+
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
+        where = f"{path}, line {number}"
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=unique, parse_int=_whole_number)
         except json.JSONDecodeError as error:
-            raise DataError(said(f"{path}, line {number}: {error.msg}", "one JSON object a line")) from None
+            whole = number == 1 and line.lstrip().startswith(("[", "{")) and not line.rstrip().endswith(("]", "}"))
+            do = "write each record on a line of its own" if whole else None
+            raise DataError(said(f"{where}: {error.msg}", "one JSON object a line", do=do)) from None
+        except ValueError as error:
+            raise DataError(said(f"{where}: {error}", f"numbers of at most {MOST_DIGITS:,} digits")) from None
+        except RecursionError:
+            raise DataError(said(f"{where}: lists or objects nested too deeply", "a flat JSON object")) from None
         if not isinstance(record, dict):
-            raise DataError(said(f"{path}, line {number}: {line[:40]!r}", "one JSON object a line"))
-        records.append({str(key): value for key, value in record.items()})
+            raise DataError(said(f"{where}: {line[:40]!r}", "one JSON object a line"))
+        for key in repeated:
+            if key in wanted:
+                raise DataError(said(f"{where}: key {key!r} stands there twice", "each key once"))
+        for key in record:
+            if not is_unicode(key):
+                raise DataError(said(f"{where}: a key has half a surrogate pair", "valid Unicode"))
+        records.append(record)
     return records, sorted({key for record in records for key in record})
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits):,} digits")
+    return int(digits)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a string can be written at all: half a surrogate pair, which JSON can escape, cannot."""
+    return text.isascii() or text.encode("utf-8", "ignore").decode("utf-8") == text
+
+
+# --- Parquet --------------------------------------------------------------------------------------------------------
 
 
 def _parquet(path: Path, wanted: Sequence[str]) -> Table:
     try:
         columns: list[str] = pq.read_schema(path).names
-        return pq.read_table(path, columns=[one for one in wanted if one in columns]).to_pylist(), columns
+        _refuse_repeated(columns, wanted, str(path))
+        table = pq.read_table(path, columns=[one for one in wanted if one in columns])
     except (pa.ArrowException, OSError) as error:
         raise DataError(said(f"{path}: {str(error)[:120]}", "a Parquet file")) from None
+    try:
+        return table.to_pylist(), columns
+    except UnicodeDecodeError:
+        raise DataError(_broken_string(table, path)) from None
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        raise DataError(said(f"{path}: {' '.join(str(error).split())[:120]}", "values that Python can hold")) from None
+
+
+def _broken_string(table: pa.Table, path: Path) -> str:
+    """Which row of a column of strings is not valid UTF-8."""
+    for name in table.column_names:
+        for row, value in enumerate(table[name], start=1):
+            try:
+                value.as_py()
+            except UnicodeDecodeError:
+                return said(f"{path}, row {row}: the {name!r} is not valid UTF-8", "strings in UTF-8")
+    return said(f"{path}: a string is not valid UTF-8", "strings in UTF-8")

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -23,13 +24,16 @@ from paretune.assets.catalogue import find
 from paretune.assets.fetch import read_member
 from paretune.core.config import Settings, nearest
 from paretune.core.errors import DataError, said
-from paretune.data.files import Record, read_table, separated_lines
+from paretune.core.text import is_blank
+from paretune.data.files import COLUMNS_SHOWN, Layout, Quoting, Record, is_unicode, read_table, separated_lines
+from paretune.records.schema import is_absent
 
 SplitName: TypeAlias = Literal["train", "test"]
 
 SCHEMES = ("asset:", "path:", "hub:")
 TEXT = "text"  # the one class of rows without labels
 RESERVED_SPLITS = ("train", "validation", "test")
+WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")  # how a whole number looks once it was a float
 HUB_REFERENCE = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>[^#]+))?(?:#(?P<split>.+))?")
 
 
@@ -41,6 +45,10 @@ class DataSpec(Settings):
     part; for anything else `test_share` of the training rows is set aside. `train_rows` counts rows that are trained
     on: validation rows come on top of it. A class of one training row is refused, or kept (`rare_classes = "keep"`) and
     then trained on without being validated.
+
+    `quoting` says what a double quote is in CSV and TSV: "double" (fields may stand in quotes) or "none" (a character
+    like others). Unset it is "double", and a quoted field that seems to hold whole rows is refused. With
+    `header = false` the first line is a row, and columns are named by their positions: `text = "1"`.
     """
 
     train: str
@@ -51,6 +59,8 @@ class DataSpec(Settings):
     id: str | None = None
     encoding: str = "utf-8"
     separator: str | None = Field(default=None, min_length=1, max_length=1)
+    quoting: Quoting | None = Field(default=None, exclude_if=is_absent)
+    header: bool = Field(default=True, exclude_if=bool)  # as above: absent from records where it is the default
     train_rows: int | None = Field(default=None, ge=2)
     test_rows: int | None = Field(default=None, ge=1)
     validation_share: float = Field(default=0.2, gt=0, lt=1)
@@ -83,6 +93,10 @@ class DataSpec(Settings):
                 raise ValueError(said(f"extra test {name!r}", "a name other than " + ", ".join(RESERVED_SPLITS)))
         return self
 
+    def layout(self, flags: bool = False) -> Layout:
+        """How the files are laid out; `flags`: hints name options of the command line."""
+        return Layout(self.encoding, self.separator, self.quoting, self.header, flags)
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -106,12 +120,20 @@ class Rows:
 
 
 def read_rows(
-    reference: str, spec: DataSpec, base: Path, split: SplitName, *, prefix: str | None = None, labelled: bool = True
+    reference: str,
+    spec: DataSpec,
+    base: Path,
+    split: SplitName,
+    *,
+    prefix: str | None = None,
+    labelled: bool = True,
+    flags: bool = False,
 ) -> Rows:
     """Read one part of one source.
 
     Without an id column an example is called `PREFIX-N`, N being its row in the source from 1 (`prefix` is the split's
     name by default). Where rows are not `labelled`, no column of labels is read and all are of the one class `TEXT`.
+    `flags`: the settings came from the command line, so that hints name its options.
 
     Raises:
         DataError: the source cannot be read as it is described; one line that says what to do.
@@ -123,11 +145,12 @@ def read_rows(
     if scheme == "asset":
         rows = _asset_rows(rest, split, named)
         return rows if labelled else replace(rows, labels=(TEXT,) * len(rows))
+    layout = spec.layout(flags)
     if scheme == "hub":
-        return _rows(*_hub_records(rest, split), spec, label, f"data set {rest}", named)
+        return _rows(*_hub_records(rest, split), spec, label, f"data set {rest}", named, layout)
     path = base / rest
     wanted = [one for one in (spec.text, label, spec.id) if one is not None]
-    return _rows(*read_table(path, spec.encoding, spec.separator, wanted), spec, label, str(path), named)
+    return _rows(*read_table(path, layout, wanted), spec, label, str(path), named, layout)
 
 
 def has_own_test(reference: str) -> bool:
@@ -140,7 +163,13 @@ def has_own_test(reference: str) -> bool:
 
 
 def _rows(
-    records: list[Record], columns: list[str], spec: DataSpec, label: str | None, where: str, prefix: str
+    records: list[Record],
+    columns: list[str],
+    spec: DataSpec,
+    label: str | None,
+    where: str,
+    prefix: str,
+    layout: Layout,
 ) -> Rows:
     if not records:
         raise DataError(
@@ -150,51 +179,92 @@ def _rows(
         )
     for setting, column in (("text", spec.text), ("label", label), ("id", spec.id)):
         if column is not None and column not in columns:
-            raise DataError(_missing_column(where, setting, column, columns))
+            raise DataError(missing_column(where, setting, column, columns, layout))
+    numbered = [(f"{where}, row {number}", record) for number, record in enumerate(records, start=1)]
     if spec.id is None:
         ids = tuple(f"{prefix}-{number}" for number in range(1, len(records) + 1))
     else:
-        ids = tuple(as_label(record.get(spec.id)) for record in records)
+        ids = tuple(_as_string(record.get(spec.id), f"{place}: the id").strip() for place, record in numbered)
         commonest, times = Counter(ids).most_common(1)[0]
         if times > 1:
             raise DataError(
                 said(f"{where}: id {commonest!r} stands there {times} times", f"one row for each {spec.id!r}")
             )
-    texts = tuple(_as_text(record.get(spec.text), where, number) for number, record in enumerate(records, start=1))
-    labels = (TEXT if label is None else as_label(record.get(label)) for record in records)
-    return Rows(ids, texts, tuple(labels))
+    texts = tuple(_as_string(record.get(spec.text), f"{place}: the text") for place, record in numbered)
+    if label is None:
+        return Rows(ids, texts, (TEXT,) * len(texts))
+    return Rows(ids, texts, tuple(as_label(record.get(label), f"{place}: the label") for place, record in numbered))
 
 
-def _missing_column(where: str, setting: str, column: str, known: list[str]) -> str:
+def missing_column(where: str, setting: str, column: str, known: list[str], layout: Layout) -> str:
+    """The line that says which columns there are, and how the right one is given."""
+    shown = [one or "''" for one in known[:COLUMNS_SHOWN]] + (["…"] if len(known) > COLUMNS_SHOWN else [])
     return said(
         f"{where} has no column {column!r}",
-        "one of " + ", ".join(known),
+        "one of " + ", ".join(shown),
         nearest=nearest(column, known),
-        do=f"set `{setting}` to the right one",
+        do=f"give the right one with `--{setting}`" if layout.flags else f"set `{setting}` to the right one",
     )
 
 
-def _as_text(value: object, where: str, number: int) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        if value.isascii() or value.encode("utf-8", "ignore").decode("utf-8") == value:
-            return value
-        raise DataError(said(f"{where}, row {number}: the text has half a surrogate pair", "valid Unicode"))
-    if isinstance(value, (list, dict, tuple)):
-        raise DataError(said(f"{where}, row {number}: the text is a {type(value).__name__}", "a string"))
-    return as_label(value)
+def _as_string(value: object, what: str) -> str:
+    """A value of a cell as a string, a missing one as the empty string; `what` names the cell in a refusal.
 
-
-def as_label(value: object) -> str:
-    """A label as the string it is known by: `1`, `1.0` and `"1"` are one class, a missing value is the empty string."""
-    if value is None or value != value:  # the second: NaN, a float's way of being missing
+    Raises:
+        DataError: a list, an object, bytes that are not UTF-8, or half a surrogate pair.
+    """
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case bytes() | bytearray() | memoryview():
+            try:
+                return bytes(value).decode("utf-8")
+            except UnicodeDecodeError:
+                raise DataError(said(f"{what} is bytes that are not valid UTF-8", "text, or bytes of UTF-8")) from None
+        case str():
+            if is_unicode(value):
+                return value
+            raise DataError(said(f"{what} has half a surrogate pair", "valid Unicode"))
+        case list() | tuple() | set() | frozenset() | dict():
+            raise DataError(said(f"{what} is a {type(value).__name__}", "a string"))
+        case _:
+            pass
+    if value != value:  # NaN and NaT, ways of numbers and dates of being missing
         return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value).strip()
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        return str(int(value))
+    return str(value)
+
+
+def as_label(value: object, what: str = "the label") -> str:
+    """A label as the string it is known by: `1`, `1.0`, `"1"` and `"1.0"` are one class.
+
+    A missing value, and a string of invisible characters alone, is the empty string. `what` names the cell.
+
+    Raises:
+        DataError: a value that is no label of one class.
+    """
+    if isinstance(value, (list, tuple, set, frozenset)):
+        given = f"{what} is a {type(value).__name__} ({_shown(value)})"
+        do = "several labels a text are a task that paretune does not have yet"
+        raise DataError(said(given, "one label a text", do=do))
+    if isinstance(value, dict):
+        do = "take the field that holds the class out into a column of its own"
+        raise DataError(said(f"{what} is an object ({_shown(value)})", "one label a text", do=do))
+    label = _as_string(value, what).strip()
+    if is_blank(label):
+        return ""
+    whole = WHOLE_FLOAT.fullmatch(label)
+    return label if whole is None else "0" if whole[1] == "-0" else whole[1]
+
+
+def _shown(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:59] + "…"
 
 
 # --- pinned corpora -------------------------------------------------------------------------------------------------

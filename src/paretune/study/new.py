@@ -104,7 +104,7 @@ def columns_of(data: Path, encoding: str = "utf-8", separator: str | None = None
         DataError: the file is missing or cannot be read.
     """
     spec = validated({"train": f"path:{data}", "encoding": encoding, "separator": separator}, DataSpec, str(data))
-    return read_table(data, spec.encoding, spec.separator, ("text", "label"))[1]
+    return read_table(data, spec.layout(flags=True), ("text", "label"))[1]
 
 
 def _toml(value: str) -> str:
