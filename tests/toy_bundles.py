@@ -75,6 +75,7 @@ def toy_bundle(
     threshold: float = 0.5,
     temperature: float = 2.0,
     tolerance: float = 1e-4,
+    logit_tolerance: float | None = None,
 ) -> ToyBundle:
     """A certified bundle; its goldens are answers of the plain classifier in fp32."""
     source = f"path:{model}"
@@ -96,6 +97,7 @@ def toy_bundle(
     goldens = Goldens(
         fingerprint="0" * 32,
         tolerance=tolerance,
+        logit_tolerances=None if logit_tolerance is None else {"fp32": logit_tolerance},
         rows=[
             Golden(text=text, label=labels[int(row.argmax())], probabilities=row.tolist(), served={})
             for text, row in zip(texts, probabilities_rc, strict=True)

@@ -7,6 +7,7 @@ Not here: what they do. Heavy imports stay inside the verbs.
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -153,19 +154,24 @@ def replay(
     store: StoreOption = STORE,
     json_line: JsonFlag = False,
 ) -> None:
-    """Compute an answer again from its receipt; exit code 1 if it comes out different."""
+    """Compute an answer again from its receipt; exit code 1 if it comes out different or the receipt was edited."""
     from paretune.serve.receipts import replay as again
 
     found = again(receipt, store)
-    print(f"{found.verdict}: {found.receipt_label} then, {found.label} now; largest difference {found.difference:.2g}")
+    if found.edited:
+        print(f"{found.verdict}: {', '.join(found.edited)}")
+    else:
+        now = f"{found.receipt_label!r} then, {found.label!r} now"
+        print(f"{found.verdict}: {now}; largest difference {found.difference:.2g} (tolerance {found.tolerance:.2g})")
     for reason in found.reasons:
         print(f"  {reason}")
     say_json(
         json_line,
         {"verdict": found.verdict, "label": found.label, "receipt_label": found.receipt_label,
-         "difference": found.difference, "tolerance": found.tolerance, "reasons": list(found.reasons)},
+         "difference": found.difference if math.isfinite(found.difference) else None, "tolerance": found.tolerance,
+         "reasons": list(found.reasons), "edited": list(found.edited), "sealed": found.sealed},
     )  # fmt: skip
-    if found.verdict == "different":
+    if not found.agrees:
         raise typer.Exit(1)
 
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -20,6 +21,7 @@ from toy_study import study_text, toy_rows, write_csv
 from paretune.core.errors import BundleError, ConfigError, RecordError, RunError, StorageError
 from paretune.export.choose import choose_run
 from paretune.export.export import export
+from paretune.export.goldens import logit_tolerance
 from paretune.records.bundle import CHECKS, Manifest
 from paretune.records.serving import Inference
 from paretune.records.store import RunFolder, StudyFolder
@@ -90,11 +92,22 @@ def test_every_form_earns_its_certificate(study: StudyFolder, tmp_path: Path, me
     delta, head_ch, bias_c = read_tensors(bundle)
     assert bool(delta) == (method != "head") and head_ch.shape == (3, 32) and bias_c.shape == (3,)
     assert 1 <= len(bundle.goldens.rows) <= 20 and "fp32" in bundle.goldens.rows[0].served
+    assert bundle.goldens.logit_tolerances is not None and 1e-3 <= bundle.goldens.logit_tolerances["fp32"] < 0.05
+    assert set(bundle.goldens.logit_tolerances) == {"fp32", "bf16"}
     measured = run_of(study, method).measurements()
     this = next(one for one in bundle.manifest.scores if (one.metric, one.split) == ("accuracy", "test"))
     assert this.this_model == pytest.approx(measured.scores["test"]["accuracy"])
     assert bundle.manifest.cost["train_seconds"] == measured.train_seconds.value
     assert [part.name for part in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_the_tolerance_of_logits_is_that_of_the_worst_way() -> None:
+    """Three times the largest difference of any way to the run's own logits, over all texts; never below 1e-3."""
+    own_nc = np.zeros((4, 3))
+    near_nc, far_nc = own_nc.copy(), own_nc.copy()
+    near_nc[0, 0], far_nc[3, 2] = 1e-5, -0.02
+    assert logit_tolerance(own_nc, [near_nc]) == 1e-3
+    assert logit_tolerance(own_nc, [near_nc, far_nc]) == pytest.approx(0.06)
 
 
 def broken_weights(run: RunFolder, change: dict[str, float]) -> None:

@@ -11,7 +11,7 @@ engine that will serve them. Not here: making files (`extract.py`) or moving the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from paretune.core.limits import processor_has_bf16
 from paretune.data.encoding import Encoded
 from paretune.export.evidence import abstention_of
 from paretune.export.extract import Words
-from paretune.export.goldens import choose_goldens
+from paretune.export.goldens import choose_goldens, evenly, logit_tolerance
 from paretune.export.trained import Setting, kept_logits, setting_of
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import Adaptation, Delta
@@ -39,7 +39,7 @@ from paretune.repro.provenance import provenance
 from paretune.repro.seeding import torch_generator
 from paretune.serve.alone import beside, fold_in
 from paretune.serve.bundle import ADAPTER_FILE, HEAD_FILE, Bundle, entry_of, hexed, read_bundle, read_delta, read_head
-from paretune.serve.engine import Engine, Row
+from paretune.serve.engine import Engine, Outcome, Row
 from paretune.stats.selective import probabilities
 from paretune.study.design import make_method
 from paretune.study.desk import REFERENCE_ROWS, RELOAD_TOLERANCE
@@ -48,7 +48,10 @@ from paretune.train.evaluate import predict_logits
 LEAST_EFFECT = 1e-6
 PARITY_TOLERANCE = 1e-4
 GOLDEN_TOLERANCE = 1e-4  # of two models in fp32 on one machine; what a server may differ by stands in the bundle
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 NEVER = 2**62  # batches: merged weights give other bits than the same text's first answer in a server
+TWIN = "f" * 64  # the same bundle under another digest, to mix with itself
+MOST_TOLERANCE_ROWS = 500
 NOT_TRIED = "not tried: an earlier check failed"
 
 
@@ -234,15 +237,22 @@ def _goldens(desk: Desk, folder: Path, draft: Manifest) -> tuple[Check, Goldens 
     ]
     goldens = Goldens(fingerprint=numerics_fingerprint(), tolerance=tolerance, rows=rows)
     try:
-        served = {one: _served(Bundle(folder, draft, goldens, _none_yet(), draft.digest), one) for one in here()}
+        bundle = Bundle(folder, draft, goldens, _none_yet(), draft.digest)
+        served = {one: _served(bundle, one) for one in here()}
+        tolerances = {one: _logit_tolerance(desk, bundle, one) for one in PRECISIONS}
     except ParetuneError as error:
         return _check("goldens", False, f"by the engine: {error}", worst, GOLDEN_TOLERANCE), None
     rows = [
         row.model_copy(update={"served": {one: hexed(found[place]) for one, found in served.items()}})
         for place, row in enumerate(rows)
     ]
-    detail = f"{len(rows)} golden inputs answered alike, and by the engine in {' and '.join(served)}"
-    return _check("goldens", True, detail, worst, GOLDEN_TOLERANCE), goldens.model_copy(update={"rows": rows})
+    apart = ", ".join(f"{value:.2g} in {precision}" for precision, value in tolerances.items())
+    detail = (
+        f"{len(rows)} golden inputs answered alike, and by the engine in {' and '.join(served)}; alone, in batches, "
+        f"mixed and merged the logits of any text may be apart by {apart}"
+    )
+    found = goldens.model_copy(update={"rows": rows, "logit_tolerances": tolerances})
+    return _check("goldens", True, detail, worst, GOLDEN_TOLERANCE), found
 
 
 def here() -> list[Precision]:
@@ -254,9 +264,12 @@ def _none_yet() -> Certificate:
     return Certificate(checks=[], fingerprint="", versions={}, at="")
 
 
-def _engine(bundle: Bundle, precision: Precision) -> Engine:
+def _engine(bundle: Bundle, precision: Precision, merge_after: int = NEVER) -> Engine:
+    """An engine that has this bundle under its own digest and under any other."""
     spec = validated(bundle.manifest.model, ModelSpec, "model")
-    return Engine(spec, precision, slots=2, fetch=lambda digest: bundle, merge_after=NEVER)
+    return Engine(
+        spec, precision, slots=2, fetch=lambda digest: replace(bundle, digest=digest), merge_after=merge_after
+    )
 
 
 def _served(bundle: Bundle, precision: Precision) -> list[tuple[float, ...]]:
@@ -268,6 +281,37 @@ def _served(bundle: Bundle, precision: Precision) -> list[tuple[float, ...]]:
     engine = _engine(bundle, precision)
     engine.check(bundle, certified=False)
     return served_probabilities(engine, bundle.digest, [row.text for row in bundle.goldens.rows])
+
+
+def _logit_tolerance(desk: Desk, bundle: Bundle, precision: Precision) -> float:
+    """How far apart two logits of one text may be: by every way in which the engine can come to them.
+
+    On validation texts as they come, those near a boundary too: each alone, all in batches, mixed with another adapter,
+    and with the update merged, against the run's own model in fp32. Of a precision in which this machine does not serve
+    the run's own model stands for all ways.
+
+    Raises:
+        what the engine gave in place of an answer.
+    """
+    texts = desk.setting.data.splits["validation"].texts
+    places = evenly(len(texts), MOST_TOLERANCE_ROWS)
+    own_nc = desk.words.validation_nc["fp32"][places]
+    if precision not in here():
+        return logit_tolerance(own_nc, [desk.words.validation_nc[precision][places]])
+    engine = _engine(bundle, precision)
+    ids = engine.tokens(bundle.digest, [texts[place] for place in places])
+    rows, twin = [Row(bundle.digest, one) for one in ids], [Row(TWIN, one) for one in ids]
+    mixed = [pair[place % 2] for place, pair in enumerate(zip(rows, twin, strict=True))]
+    ways = [[outcome for row in rows for outcome in engine.run([row])], engine.run(rows), engine.run(mixed)]
+    merging = _engine(bundle, precision, merge_after=1)
+    ways += [merging.run(rows), [outcome for row in rows for outcome in merging.run([row])]]
+    return logit_tolerance(own_nc, [np.array([_logits(outcome) for outcome in way]) for way in ways])
+
+
+def _logits(outcome: Outcome) -> tuple[float, ...]:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome.logits
 
 
 def served_probabilities(engine: Engine, digest: str, texts: list[str]) -> list[tuple[float, ...]]:

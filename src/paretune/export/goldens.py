@@ -1,4 +1,4 @@
-"""Which texts become a bundle's golden inputs, and how far an answer to them may be off.
+"""Which texts become a bundle's golden inputs, how far an answer to them may be off, and any answer's logits.
 
 Not here: answering them (`certify.py`, `serve/engine.py`). Axes: n rows, c classes.
 
@@ -35,9 +35,23 @@ def choose_goldens(fp32_nc: np.ndarray, bf16_nc: np.ndarray, texts: Sequence[str
         candidates = np.flatnonzero(usable_n & (gap_n > GAP * tolerance))
         if not len(candidates) or tolerance > MOST_TOLERANCE:
             return [], tolerance
-        places = np.unique(np.linspace(0, len(candidates) - 1, min(GOLDENS, len(candidates))).round().astype(int))
-        chosen = candidates[places]
+        chosen = candidates[evenly(len(candidates), GOLDENS)]
         needed = max(tolerance, SPREAD * float(off_n[chosen].max()))
         if bool((gap_n[chosen] > GAP * needed).all()):
             return chosen.tolist(), needed
         tolerance = needed
+
+
+def logit_tolerance(own_nc: np.ndarray, ways: Sequence[np.ndarray]) -> float:
+    """How far apart logits of one text may be that were computed in two ways.
+
+    Twice the largest difference of any way to the run's own logits bounds the ways that were measured; the third
+    part is left for machines that were not.
+    """
+    worst = max((float(np.abs(way_nc - own_nc).max()) for way_nc in ways), default=0.0)
+    return max(LEAST_TOLERANCE, SPREAD * worst)
+
+
+def evenly(count: int, most: int) -> np.ndarray:
+    """At most so many places of `count`, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))

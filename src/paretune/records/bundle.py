@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from paretune.core.config import JsonObject, Settings, canonical_hash
+from paretune.records.schema import is_absent
 
 BUNDLE_VERSION = 1
 CheckName = Literal["moved", "matters", "reloads", "head_present", "merge_parity", "goldens"]
@@ -40,10 +41,16 @@ class Golden(Settings):
 
 
 class Goldens(Settings):
-    """The goldens of a bundle; `tolerance` is the largest difference of a probability that a load accepts."""
+    """The goldens of a bundle; `tolerance` is the largest difference of a probability that a load accepts.
+
+    `logit_tolerances`: by precision, the largest difference of a logit between two ways of computing the same answer
+    (alone, in a batch, mixed with other adapters, merged, on another machine). It is fitted on all validation texts,
+    those near a boundary too; bundles from before there was such a field have none.
+    """
 
     fingerprint: str
     tolerance: float
+    logit_tolerances: dict[str, float] | None = Field(default=None, exclude_if=is_absent)
     rows: list[Golden]
 
 

@@ -165,6 +165,8 @@ def _check_goldens(goldens: Goldens, manifest: Manifest) -> None:
     if not 1 <= len(goldens.rows) <= MOST_GOLDENS or not 0 < goldens.tolerance < 0.5:
         given = f"goldens.json: {len(goldens.rows)} rows, tolerance {goldens.tolerance:g}"
         raise BundleError(said(given, f"1 to {MOST_GOLDENS} rows, a tolerance above 0 and below 0.5"))
+    if not all(0 < one < math.inf for one in (goldens.logit_tolerances or {}).values()):
+        raise BundleError(said("goldens.json: a tolerance of logits", "finite numbers above 0"))
     for place, row in enumerate(goldens.rows):
         widths = {len(row.probabilities), *(len(values) for values in row.served.values())}
         if row.label not in manifest.labels or widths != {len(manifest.labels)}:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle, groupby, islice
 from typing import Literal
 
 import torch
@@ -31,11 +32,12 @@ from paretune.serve.bundle import Bundle, read_tensors
 from paretune.serve.goldens import check_golden
 from paretune.serve.merging import Merging
 from paretune.serve.pool import NoFreeSlot, Pool
-from paretune.serve.resident import Answer, Resident, Tensors, fitted
-from paretune.serve.tensor_thread import on_tensor_thread
+from paretune.serve.resident import Answer, Company, Group, Resident, Tensors, fitted
+from paretune.serve.tensor_thread import on_tensor_thread, with_threads
 
 PASS_TOKENS = 8192  # bounds the memory of one pass, whatever the caller brings
 MERGE_AFTER_BATCHES = 8
+MOST_THREADS = 1024
 _LOG = logging.getLogger(__name__)
 Outcome = Answer | Exception
 
@@ -159,12 +161,52 @@ class Engine:
             check_golden(resident, golden, outcome, golden.served.get(self.precision) if exact else None)
         self._manifests[bundle.digest] = bundle.manifest
 
-    def fingerprint(self) -> str:
-        """The numerics fingerprint of the thread that answers; it decides whether goldens must be equal bit for bit."""
-        threads = torch.get_num_threads()
-        if threads not in self._fingerprints:
-            self._fingerprints[threads] = on_tensor_thread(numerics_fingerprint)
-        return self._fingerprints[threads]
+    def fingerprint(self, threads: int | None = None) -> str:
+        """The numerics fingerprint of the thread that answers; it decides whether goldens must be equal bit for bit.
+
+        `threads`: of a pass that had so many; the caller's number where it is left out.
+        """
+        wanted = threads or torch.get_num_threads()
+        if wanted not in self._fingerprints:
+            self._fingerprints[wanted] = on_tensor_thread(lambda: with_threads(wanted, numerics_fingerprint))
+        return self._fingerprints[wanted]
+
+    def again(self, row: Row, company: Company, place: int) -> Outcome:
+        """The answer of a row in a pass like that of `company`, where it had this place; bits are equal then.
+
+        Other texts of that pass stand in by their lengths alone: what they say touches no other text's numbers.
+
+        Raises:
+            DataError: no pass of this engine looks so.
+            whatever `fetch` raises for an unknown digest.
+        """
+        fault = self._fault(row) or self._no_such_pass(row, company, place)
+        if fault is not None:
+            raise fault
+        with self._pool.held(row.digest) as resident:
+            others = [(one.adapter, one.tokens) for one in company.groups for _ in range(one.texts)]
+            own = others[place][0]
+            stand_in = {one: replace(resident, digest=f"{one:064}") for one, _ in others if one != own}
+            items: list[Item] = [
+                (stand_in.get(adapter, resident), tuple(islice(cycle(row.input_ids), tokens)))
+                for adapter, tokens in others
+            ]
+
+            def passed() -> Outcome:
+                merged = self._base.merged(resident.updates) if company.merged else {}
+                return self._pass(items, merged)[place]
+
+            return on_tensor_thread(lambda: with_threads(company.threads, passed))
+
+    def _no_such_pass(self, row: Row, company: Company, place: int) -> DataError | None:
+        tokens = sum(one.tokens * one.texts for one in company.groups)
+        lengths = [one.tokens for one in company.groups for _ in range(min(one.texts, PASS_TOKENS))]
+        possible = all(1 <= one <= self._base.max_tokens for one in lengths)
+        if not possible or tokens > max(PASS_TOKENS, len(row.input_ids)) or not 1 <= company.threads <= MOST_THREADS:
+            return DataError(said(f"a pass of {len(lengths)} texts and {tokens} tokens", "one of this engine's"))
+        if not 0 <= place < len(lengths) or lengths[place] != len(row.input_ids):
+            return DataError(said(f"place {place} of the pass", f"a text of {len(row.input_ids)} tokens there"))
+        return None
 
     def run(self, rows: Sequence[Row]) -> list[Outcome]:
         """One answer or exception for each row, in their order."""
@@ -224,6 +266,7 @@ class Engine:
         residents = {resident.digest: resident for resident, _ in items}
         segments = [(length, residents[digest].updates) for digest, length in runs(digests, lengths)]
         batch = tuple(sorted(residents))
+        company = _company(digests, lengths, batch, bool(merged))
         found: list[Outcome] = []
         with torch.inference_mode():
             hidden_nh = self._base.hidden(texts, [] if merged else segments, merged or items[0][0].replaced)
@@ -232,7 +275,7 @@ class Engine:
             counted = runs(digests, [1] * len(items))
             groups = features_rh.split([count for _, count in counted])
             for (digest, _), group_rh in zip(counted, groups, strict=True):
-                found += residents[digest].answers(group_rh, batch)
+                found += residents[digest].answers(group_rh, batch, company, len(found))
         return found
 
     def _merged(self, held: dict[str, Resident]) -> Replaced:
@@ -289,6 +332,14 @@ class Engine:
     def _encoded(self, manifest: Manifest, texts: Sequence[str]) -> list[Tokens]:
         prefix = validated(manifest.model, ModelSpec, f"{manifest.name}: model").text_prefix
         return self._tokenizing.encode(texts, min(manifest.max_tokens, self._base.max_tokens), prefix)
+
+
+def _company(digests: Sequence[str], lengths: Sequence[int], batch: Sequence[str], merged: bool) -> Company:
+    """What a pass looks like, for receipts."""
+    place_of = {digest: place for place, digest in enumerate(batch)}
+    neighbours = groupby(zip(digests, lengths, strict=True))
+    groups = [Group(place_of[digest], length, len(list(same))) for (digest, length), same in neighbours]
+    return Company(tuple(groups), merged, torch.get_num_threads())
 
 
 def _passes(held: dict[str, Resident], waiting: dict[str, list[int]], rows: Sequence[Row]) -> Iterator[list[int]]:

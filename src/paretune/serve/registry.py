@@ -71,6 +71,7 @@ class Registry:
         except BlockingIOError:
             self._lock_file.close()
             raise ConfigError(said(f"the store {home} is used by another server", "a store of its own")) from None
+        self.seal_key = self.shelf.make_seal_key()
         self._engine = engine
         self._scheduler = scheduler
         self.aliases = Aliases(home / "aliases.json")

@@ -7,6 +7,7 @@ Not here: reading files (`bundle.py`), slots (`pool.py`). Axes: r texts, h hidde
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,11 +26,36 @@ Tensors = tuple[Delta, Tensor, Tensor]  # low-rank updates and replaced paramete
 
 
 @dataclass(frozen=True)
+class Group:
+    """`texts` neighbours in a pass, each of so many tokens, all of one adapter (its place in `Answer.batch`)."""
+
+    adapter: int
+    tokens: int
+    texts: int
+
+
+@dataclass(frozen=True)
+class Company:
+    """What the last bits of an answer depend on beside text, weights and machine: who else was in the pass, in which
+    order, whether the update was merged into the base's weights, and the number of threads."""
+
+    groups: tuple[Group, ...]
+    merged: bool
+    threads: int
+
+    @property
+    def texts(self) -> int:
+        """How many texts the pass had."""
+        return sum(one.texts for one in self.groups)
+
+
+@dataclass(frozen=True)
 class Answer:
     """One text's answer. `probabilities` are a plain softmax of `logits`, in the order of the bundle's labels.
 
     `confidence` is calibrated: the largest probability after dividing by the bundle's temperature; below the bundle's
-    threshold `abstain` is true. `batch` names the adapters whose texts were in the same pass.
+    threshold `abstain` is true. `batch` names the adapters whose texts were in the same pass, where this text had the
+    place `place` among those of `company`.
     """
 
     digest: str
@@ -39,6 +65,12 @@ class Answer:
     logits: tuple[float, ...] = ()
     queue_seconds: float = 0.0
     batch: tuple[str, ...] = ()
+    company: Company | None = None
+    place: int = 0
+
+    def label(self, labels: Sequence[str]) -> str:
+        """The label of the largest probability, the first of equal ones."""
+        return labels[self.probabilities.index(max(self.probabilities))]
 
 
 @dataclass(frozen=True)
@@ -63,20 +95,32 @@ class Resident:
         """Features (h) of one text from its tokens."""
         return hidden_nh[0] if self.spec.pooling == "cls" else hidden_nh.mean(0)
 
-    def answers(self, features_rh: Tensor, batch: tuple[str, ...]) -> list[Answer | Exception]:
-        """One answer for each text; a text whose numbers are not finite gets an error instead of a random label."""
+    def answers(
+        self, features_rh: Tensor, batch: tuple[str, ...], company: Company | None = None, first: int = 0
+    ) -> list[Answer | Exception]:
+        """One answer for each text, the first of which has the place `first` in its pass; a text whose numbers are not
+        finite gets an error instead of a random label."""
         abstention = self.manifest.abstention
         logits_rc = functional.linear(features_rh, self.head_ch, self.head_bias_c)
         probabilities_rc = logits_rc.softmax(-1)
         confidence_r = (logits_rc / abstention.temperature).softmax(-1).amax(-1)
         finite_r = torch.isfinite(probabilities_rc).all(-1) & torch.isfinite(confidence_r)
         found: list[Answer | Exception] = []
-        for logits, probabilities, confidence, finite in zip(
-            logits_rc.tolist(), probabilities_rc.tolist(), confidence_r.tolist(), finite_r.tolist(), strict=True
-        ):
+        rows = zip(logits_rc.tolist(), probabilities_rc.tolist(), confidence_r.tolist(), finite_r.tolist(), strict=True)
+        for place, (logits, probabilities, confidence, finite) in enumerate(rows, start=first):
             if finite:
-                abstain = confidence < abstention.threshold
-                found.append(Answer(self.digest, tuple(probabilities), confidence, abstain, tuple(logits), batch=batch))
+                found.append(
+                    Answer(
+                        self.digest,
+                        tuple(probabilities),
+                        confidence,
+                        abstain=confidence < abstention.threshold,
+                        logits=tuple(logits),
+                        batch=batch,
+                        company=company,
+                        place=place,
+                    )
+                )
             else:
                 given = f"{self.manifest.name}: the answer holds NaN or infinity"
                 found.append(RunError(said(given, "finite numbers", do="load another version of the adapter")))

@@ -20,7 +20,7 @@ from paretune.serve.engine import Engine
 from paretune.serve.guard import guarded
 from paretune.serve.keys import Keys
 from paretune.serve.names import ID_PATTERN
-from paretune.serve.receipts import make_receipt
+from paretune.serve.receipts import make_receipt, threads_of
 from paretune.serve.refusals import Refused
 from paretune.serve.registry import Registry
 from paretune.serve.resident import Answer
@@ -60,9 +60,9 @@ def classify_router(answering: Answering, registry: Registry, engine: Engine, ke
         answered = await answering.answers(request, wanted, body.truncate)
         results = [_result(one) for one in answered]
         if body.receipt:
-            mark = await asyncio.to_thread(engine.fingerprint)
             for place, (one, result) in enumerate(zip(answered, results, strict=True)):
-                receipt = make_receipt(one, result.label, visit.request_id, body.truncate, engine, mark)
+                mark = await asyncio.to_thread(engine.fingerprint, threads_of(one.answer))
+                receipt = make_receipt(one, visit.request_id, body.truncate, engine, mark, registry.seal_key)
                 results[place] = result.model_copy(update={"receipt": receipt})
         _add_headers(response, answered)
         return ClassifyAnswer(results=results, request_id=visit.request_id)
@@ -131,18 +131,13 @@ def _result(one: Answered) -> Result:
     return Result(
         adapter=one.wanted.adapter,
         digest=one.bundle.digest,
-        label=best_label(manifest.labels, answer.probabilities),
+        label=answer.label(manifest.labels),
         abstain=answer.abstain,
         confidence=answer.confidence,
         probabilities=dict(zip(manifest.labels, answer.probabilities, strict=True)),
         truncated=one.tokens.truncated,
         tokens=len(one.tokens.input_ids),
     )
-
-
-def best_label(labels: Sequence[str], probabilities: Sequence[float]) -> str:
-    """The label of the largest probability, the first of equal ones."""
-    return labels[probabilities.index(max(probabilities))]
 
 
 def _predictions(one: Answered, raw: bool) -> list[Prediction]:

@@ -69,26 +69,48 @@ class ClassifyRequest(Closed):
     receipt: bool = False
 
 
-class Receipt(Closed):
-    """All that it takes to compute an answer again: text, weights, number format, and who shared the batch.
+class GroupOfTexts(Closed):
+    """`texts` neighbours in a pass, each of so many tokens, of the adapter at this place of the receipt's `batch`."""
 
-    `probabilities` are float32, eight hexadecimal digits each (most significant first), in the order of `labels`.
+    adapter: int = Field(ge=0)
+    tokens: int = Field(ge=1)
+    texts: int = Field(ge=1)
+
+
+class Receipt(Closed):
+    """All that it takes to compute an answer again: text, weights, number format, threads, and who shared the pass.
+
+    `probabilities` and `logits` are float32, eight hexadecimal digits each (most significant first), in the order of
+    `labels`. `groups` say which texts the pass had, in their order, and `place` which of them this one was; `merged`
+    whether the adapter was added to the base's weights. `digests` hold 16 hexadecimal digits of the SHA-256 of every
+    other field, so that a changed one is named, and `seal` is an HMAC of them by the store's own key. Receipts of
+    version 1 have none of the optional fields.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     request_id: str
     text: str
     truncate: bool
     tokens: int = Field(ge=1)
+    ids_sha256: str | None = None
     adapter_digest: str
     base_digest: str
     tokenizer_sha256: str
     precision: Literal["bf16", "fp32"]
+    threads: int | None = Field(default=None, ge=1, le=1024)
     fingerprint: str
     labels: list[str]
     label: str
     probabilities: list[str]
+    logits: list[str] | None = None
+    confidence: float | None = Field(default=None, ge=0, le=1)
+    abstain: bool | None = None
     batch: list[str]
+    groups: list[GroupOfTexts] | None = None
+    place: int | None = Field(default=None, ge=0)
+    merged: bool | None = None
+    digests: dict[str, str] | None = None
+    seal: str | None = None
 
 
 class Result(BaseModel):

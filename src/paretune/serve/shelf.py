@@ -1,7 +1,7 @@
 """Bundles on disk under their digests: copied in whole or not at all, read and checked again on every use.
 
 Not here: which of them answer (`registry.py`), nor what a bundle holds (`bundle.py`). Layout of a home:
-`adapters/DIGEST/`, `inbox/ID/` (the operator puts bundles there), `index.json`, `aliases.json`, `lock`.
+`adapters/DIGEST/`, `inbox/ID/` (the operator puts bundles there), `index.json`, `aliases.json`, `receipts.key`, `lock`.
 
     shelf = Shelf(Path("store")); digest = shelf.put(Path("emotions-bundle")); shelf.fetch(digest).manifest.labels
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from paretune.core.errors import BundleError, StorageError, said
 from paretune.serve.bundle import Bundle, read_bundle
 from paretune.serve.names import is_digest, is_id
 
+KEY_FILE = "receipts.key"
 _PART = ".part-"
 
 
@@ -43,6 +45,38 @@ class Shelf:
                 shutil.rmtree(left)
         except OSError as error:
             raise StorageError(f"the store {self.home} cannot be written: {error.strerror}") from error
+
+    def seal_key(self) -> bytes | None:
+        """The secret that receipts of this store are sealed with; None where no server ever opened it.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        try:
+            return bytes.fromhex((self.home / KEY_FILE).read_text(encoding="ascii"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            given = f"{self.home / KEY_FILE} cannot be read ({type(error).__name__})"
+            raise StorageError(said(given, "the key of this store's receipts")) from None
+
+    def make_seal_key(self) -> bytes:
+        """As `seal_key`, made where there is none.
+
+        Raises:
+            StorageError: it can be neither read nor written.
+        """
+        key = self.seal_key()
+        if key is not None:
+            return key
+        key = secrets.token_bytes(32)
+        try:
+            handle = os.open(self.home / KEY_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.write(key.hex())
+        except OSError as error:
+            raise StorageError(f"the store {self.home} cannot be written: {error.strerror}") from error
+        return key
 
     def has(self, digest: str) -> bool:
         return is_digest(digest) and (self.adapters / digest).is_dir()

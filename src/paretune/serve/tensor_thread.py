@@ -35,7 +35,7 @@ class _Thread:
             return work()
         future: Future[ResultT] = Future()
         threads = torch.get_num_threads()  # PyTorch keeps it for each thread: here it follows the caller's
-        self._waiting.put((lambda: _with_threads(threads, work), future))
+        self._waiting.put((lambda: _follow(threads, work), future))
         return future.result()
 
     def _started(self) -> threading.Thread:
@@ -57,10 +57,20 @@ class _Thread:
             del work, future  # nothing of it stays in memory until the next one comes
 
 
-def _with_threads(threads: int, work: Callable[[], ResultT]) -> ResultT:
+def _follow(threads: int, work: Callable[[], ResultT]) -> ResultT:
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     return work()
+
+
+def with_threads(threads: int, work: Callable[[], ResultT]) -> ResultT:
+    """Run `work` with so many threads in this thread, and go back to the number before."""
+    before = torch.get_num_threads()
+    try:
+        return _follow(threads, work)
+    finally:
+        if before != threads:
+            torch.set_num_threads(before)
 
 
 _THREAD = _Thread()
