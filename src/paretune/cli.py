@@ -20,7 +20,8 @@ from typer.exceptions import TyperException
 
 from paretune import cli_bench, cli_looking, cli_planning, cli_serving
 from paretune.cli_options import JsonFlag, LangOption, language, say_json
-from paretune.core.errors import ParetuneError, StorageError, UsageError, said
+from paretune.core.disk import cannot_write
+from paretune.core.errors import ParetuneError, RunError, StorageError, UsageError, said
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -77,11 +78,11 @@ def study(
     lang: LangOption = None,
     json_line: JsonFlag = False,
 ) -> None:
-    """Run what is missing of a study, then report; exit code 3 if something stays undecided or over budget."""
+    """Run what is missing of a study, then report; exit code 3 if something stays undecided or without a result."""
     from rich.console import Console
 
     from paretune.report.build import answer, build
-    from paretune.report.tables import open_ends, summary, terminal_table
+    from paretune.report.tables import nothing_scored, open_ends, summary, terminal_table
     from paretune.stats.metrics import TOKEN_METRICS
     from paretune.study.design import read_study_file
     from paretune.study.progress import Terminal
@@ -99,18 +100,29 @@ def study(
     console.print(terminal_table(folder.path, spoken))
     console.print(said_answer, highlight=False, markup=False)
     print(f"{'Отчёт' if spoken == 'ru' else 'Report'}: {pages[spoken]}")
-    bundle = Path("bundles") / folder.path.name
-    print("Дальше, победитель как сервис:" if spoken == "ru" else "Next, the winner as a service:")
-    program = shlex.quote(sys.argv[0] if "/" in sys.argv[0] else "paretune")
-    print(f"  {program} export {shlex.quote(str(folder.path))} --to bundle --best --out {shlex.quote(str(bundle))}")
-    print(f"  {program} serve {shlex.quote(str(bundle))}")
-    undecided = open_ends(summary(folder.path))
+    rows = summary(folder.path)
+    if any(row.scored_runs and row.family == "adaptation" for row in rows):
+        _offer_export(folder.path, spoken)
+    undecided = open_ends(rows)
     say_json(
         json_line,
         {"folder": str(folder.path), "answer": said_answer, "report": str(pages[spoken]), "undecided": undecided},
     )
+    if ends := nothing_scored(rows):
+        raise RunError(
+            said(f"no run was scored: {ends}", "at least one", do="change the study file, then run it again")
+        )
     if undecided:
         raise typer.Exit(3)
+
+
+def _offer_export(folder: Path, spoken: str) -> None:
+    """The next step, where the study has a model to export."""
+    bundle = Path("bundles") / folder.name
+    print("Дальше, победитель как сервис:" if spoken == "ru" else "Next, the winner as a service:")
+    program = shlex.quote(sys.argv[0] if "/" in sys.argv[0] else "paretune")
+    print(f"  {program} export {shlex.quote(str(folder))} --to bundle --best --out {shlex.quote(str(bundle))}")
+    print(f"  {program} serve {shlex.quote(str(bundle))}")
 
 
 @app.command()
@@ -294,9 +306,9 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
             raise
-        where = f" {error.filename}" if error.filename else ""
-        advice = "free space or choose another folder"
-        _leave(f"cannot write{where}: {error.strerror} — {advice}", StorageError.exit_code)
+        if error.filename:
+            _leave(str(cannot_write(Path(error.filename), error)), StorageError.exit_code)
+        _leave(f"cannot write: {error.strerror} — free space or choose another folder", StorageError.exit_code)
     else:
         if code == 130:  # typer's word for a KeyboardInterrupt
             _leave(INTERRUPTED, 130)

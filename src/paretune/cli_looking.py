@@ -24,6 +24,7 @@ def tell_tokens(folder: StudyFolder, lang: str, json_line: bool) -> None:
     """What `paretune study` says at the end of a study of next tokens; exit code 3 where something stays open."""
     from rich.console import Console
 
+    from paretune.core.errors import RunError, said
     from paretune.report.token_table import open_token_ends, token_note, token_rows, token_table
     from paretune.report.wording import Words
 
@@ -33,6 +34,9 @@ def tell_tokens(folder: StudyFolder, lang: str, json_line: bool) -> None:
     undecided = open_token_ends(rows)
     quality = {row.method: row.nll for row in rows}
     say_json(json_line, {"folder": str(folder.path), "nll": quality, "undecided": undecided})
+    if not any(row.seeds for row in rows):
+        ends = "; ".join(f"{row.method}: " + ", ".join(f"{state} × {n}" for state, n in row.stopped) for row in rows)
+        raise RunError(said(f"no run was scored: {ends}", "at least one", do="runs/*/status in the folder says why"))
     if undecided:
         raise typer.Exit(3)
 

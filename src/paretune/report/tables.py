@@ -83,9 +83,23 @@ def summary(folder: Path) -> list[MethodRow]:
 
 
 def open_ends(rows: list[MethodRow]) -> list[str]:
-    """Methods about which the study decides nothing yet, or whose runs were stopped by a limit."""
-    limits = {"oom", "over_budget", "timeout"}
-    return [row.method for row in rows if row.verdict == "undecided" or limits & row.stopped.keys()]
+    """Methods about which the study decides nothing yet, or some of whose runs gave no result, for whatever reason."""
+    return [row.method for row in rows if row.verdict == "undecided" or row.stopped]
+
+
+def nothing_scored(rows: list[MethodRow]) -> str:
+    """Where no run of a study was scored, how its runs ended; else an empty text."""
+    if any(row.scored_runs for row in rows):
+        return ""
+    ends = (
+        f"{row.method}: " + ", ".join(f"{state} × {count}" for state, count in row.stopped.items()) + _reason(row)
+        for row in rows
+    )
+    return "; ".join(ends)
+
+
+def _reason(row: MethodRow) -> str:
+    return f" ({row.reasons[0]})" if row.reasons else ""
 
 
 def rows_of(facts: StudyFacts) -> list[MethodRow]:
@@ -191,6 +205,7 @@ def state_name(words: Words, state: str) -> str:
         "timeout": words.say("timed out"),
         "cancelled": words.say("cancelled"),
         "unfinished": words.say("not finished"),
+        "missing": words.say("missing"),
     }
     return names.get(state, state)
 
