@@ -21,7 +21,9 @@ from paretune.dashboard.export import export_page
 from paretune.dashboard.gathered import Gatherer
 from paretune.dashboard.generated import Size, labels_of, settings_grid, write_generated
 from paretune.dashboard.index import Index, progress
+from paretune.dashboard.kept import Kept
 from paretune.dashboard.tail import Place, read_tail
+from paretune.records.schema import StudyRecord
 from paretune.records.store import RunFolder
 
 
@@ -313,6 +315,18 @@ def test_what_did_not_change_is_not_read_again(one: Path, monkeypatch: pytest.Mo
     after = index.studies()[0]
     assert [name for name in read if name != "locks"] == ["status"]
     assert before.facts_version != after.facts_version
+
+
+def test_a_record_edited_in_its_place_is_read_again(one: Path) -> None:
+    """Also where its size is the same and its time of writing was set back: no wrong figure follows from a cache."""
+    path, kept = one / "study.json", Kept()
+    first = kept.record(path, StudyRecord)
+    before, text = path.stat(), path.read_text()
+    path.write_text(text.replace('"margin": 0.01', '"margin": 0.05').replace('"margin":0.01', '"margin":0.05'))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    second = kept.record(path, StudyRecord)
+    assert path.stat().st_size == before.st_size and path.stat().st_mtime_ns == before.st_mtime_ns
+    assert isinstance(first, StudyRecord) and isinstance(second, StudyRecord) and second.margin == 0.05
 
 
 def test_facts_are_gathered_once(one: Path) -> None:

@@ -24,6 +24,8 @@ from toy_study import VOCABULARY, study_text, toy_rows, write_csv
 from paretune.core.errors import StorageError
 from paretune.models.tiny import write_tiny_bert
 from paretune.records.store import RunFolder, StudyFolder
+from paretune.report.facts import gather
+from paretune.report.tables import summary
 from paretune.study.design import read_study_file
 from paretune.study.progress import Silent
 from paretune.study.runner import run_study
@@ -363,3 +365,114 @@ def test_changed_data_make_new_runs(make_study: MakeStudy) -> None:
     folder = run_here(file)
     assert len(folder.runs()) == 2 and {run.id for run in first} < {run.id for run in folder.runs()}
     assert folder.study().split_rows["test"] < 18
+
+
+def test_data_of_the_same_size_and_time_are_seen(make_study: MakeStudy) -> None:
+    """Another content is another content, whatever the clock says of the file."""
+    file = make_study({"majority": ""}, seeds=[0])
+    data = file.parent / "toy.csv"
+    first = run_here(file).study().membership
+    before = data.stat()
+    data.write_text(data.read_text().replace("bank\n", "cash\n"))
+    os.utime(data, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (data.stat().st_size, data.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    study = run_here(file).study()
+    assert study.labels == ["cash", "oil", "sport"]
+    assert first is not None and study.membership is not None and first.runs != study.membership.runs
+
+
+class Stopped(Silent):
+    """Stops the study as Ctrl-C does when its first run would begin."""
+
+    def began(self, job: object, plan: object) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_changed_study_shows_its_own_runs_and_finds_the_old_ones_again(make_study: MakeStudy) -> None:
+    """Pooling mean, then cls and stopped at once, then mean: never the scores of the other; at last nothing is run."""
+    file = make_study({"majority": "", "head": ""}, seeds=[0])
+    text = file.read_text()
+    first = run_here(file)
+    mean = {run.id for run in first.runs()}
+    file.write_text(text.replace("[model]\n", '[model]\npooling = "cls"\n'))
+    with pytest.raises(KeyboardInterrupt):
+        run_study(read_study_file(file), file.parent / "runs", Stopped(), "test")
+    rows = summary(first.path)
+    assert [(row.scored_runs, row.stopped) for row in rows] == [(0, {"unfinished": 1}), (0, {})]
+    assert run_here(file).study().membership is not None
+    assert len(first.runs()) == 4
+    assert {run.id for one in gather(first).methods for run in one.runs.values()}.isdisjoint(mean)
+    file.write_text(text)
+    before = written(first)
+    run_here(file)
+    assert written(first) == before
+    facts = gather(first)
+    assert {run.id for one in facts.methods for run in one.runs.values()} == mean
+    assert all(run.adapter.exists() for run in first.runs() if run.spec().method == "head")
+
+
+class Watching(Silent):
+    """Reads the study's record whenever the runner says something."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self.folder = folder
+        self.choices: list[int] = []
+
+    def note(self, text: str) -> None:
+        self.choices.append(len(self.folder.study().selections))
+
+
+def test_running_again_never_empties_the_choices(make_study: MakeStudy) -> None:
+    """Whenever a second call is killed, a report has what it had before."""
+    file = make_study({"head": ""}, seeds=[0])
+    watching = Watching(run_here(file))
+    run_study(read_study_file(file), file.parent / "runs", watching, "test")
+    assert watching.choices and set(watching.choices) == {1}
+    assert watching.folder.study().membership is not None
+
+
+class Listening(Silent):
+    """Keeps what the runner says, and counts the jobs that it began."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.jobs = 0
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def began(self, job: object, plan: object) -> None:
+        self.jobs += 1
+
+
+def test_lost_files_are_named_and_made_again(make_study: MakeStudy) -> None:
+    """Predictions, measurements, spec, prepared data, exploration of a finished study; what else is there stays."""
+    file = make_study({"majority": "", "head": ""}, seeds=[0])
+    folder = run_here(file)
+    (run,) = runs_of(folder, "head")
+    (base,) = runs_of(folder, "majority")
+    before = run.predictions()
+    for path, jobs in {
+        run.path / "predictions.parquet": 1,
+        run.path / "measurements.json": 2,
+        run.path / "spec.json": 0,
+        base.path / "predictions.parquet": 1,
+        base.path / "spec.json": 0,
+        folder.data / "data.parquet": 0,
+        folder.path / "explore.json": 0,
+    }.items():
+        path.unlink()
+        listening = Listening()
+        run_study(read_study_file(file), file.parent / "runs", listening, "test")
+        named = [line for line in listening.notes if path.name in line or path.parent.name in line]
+        assert path.exists() and listening.jobs == jobs, (path, listening.jobs)
+        assert named or path.name == "explore.json", (path, listening.notes)
+        assert all(one.scored for one in (run, base)) and run.predictions().equals(before)
+
+
+def test_a_study_in_which_nothing_was_scored_fails(make_study: MakeStudy, start: Callable[..., CommandLine]) -> None:
+    """Exit 1, how the runs ended in the last line, and nothing is offered for export."""
+    runner = start(make_study({"deep": 'kind = "last_layers"\nlayers = 99'}, seeds=[0]))
+    assert runner.process.wait(timeout=300) == 1
+    assert "no run was scored: deep: failed × 1" in runner.said.splitlines()[-1]
+    assert "at most 2" in runner.said.splitlines()[-1] and "export" not in runner.said

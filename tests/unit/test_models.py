@@ -212,6 +212,17 @@ def test_the_digest_follows_the_contents(tiny: Path, tmp_path: Path) -> None:
     assert first != model_digest(f"path:{tiny}")
 
 
+def test_a_model_of_the_same_size_and_time_is_seen(tiny: Path) -> None:
+    """Another content is another digest, also where the file's time of writing was set back."""
+    first, path = model_digest(f"path:{tiny}"), tiny / "model.safetensors"
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert model_digest(f"path:{tiny}") != first
+
+
 def test_an_unchanged_model_is_hashed_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second call reads a stamp, not the weights."""
     first = model_digest(f"path:{tiny}")

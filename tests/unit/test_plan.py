@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pytest
+
+from paretune.core.errors import NewerRecordError
+from paretune.methods.method import TRAINED_FILE
 from paretune.records.schema import Graded, Measurements
-from paretune.records.store import RunFolder, StudyFolder
+from paretune.records.store import PREDICTIONS, RunFolder, StudyFolder
 from paretune.study.design import Study, read_study_file
-from paretune.study.plan import Digests, look, losing_trials
+from paretune.study.desk import REFERENCE_FILE
+from paretune.study.plan import Digests, look, losing_trials, next_stage
 
 DIGESTS = Digests(model="m", data="d")
 STUDY = """
@@ -47,6 +53,9 @@ def measured(accuracy: float, log_loss: float = 1.0) -> Measurements:
 def end(run: RunFolder, job_spec, stage: str, accuracy: float, log_loss: float = 1.0) -> None:
     run.write_spec(job_spec)
     run.write_measurements(measured(accuracy, log_loss))
+    run.adapter.mkdir(exist_ok=True)
+    for name in (TRAINED_FILE, REFERENCE_FILE):
+        (run.adapter / name).touch()
     run.set_status("ok", stage)
 
 
@@ -108,3 +117,54 @@ def test_cancelled_runs_are_done_again_and_failed_ones_are_not(tmp_path: Path) -
     assert [job.spec.run_id for job in look(study, folder, DIGESTS).jobs if job.spec.method == "majority"] == [
         first.run_id
     ]
+
+
+@pytest.mark.parametrize(
+    ("lost", "stage"),
+    [
+        ("status", "trained"),
+        ("measurements.json", "trained"),
+        ("predictions.parquet", "scored"),
+        ("adapter/trained.safetensors", None),  # what is scored needs no weights any more
+    ],
+)
+@pytest.mark.parametrize("how", ["gone", "torn"])
+def test_a_finished_run_that_lost_a_file_is_done_again(tmp_path: Path, lost: str, stage: str | None, how: str) -> None:
+    """From the first stage that made what is lost; nothing else is done again."""
+    study, folder = a_study(tmp_path)
+    low, high = [job.spec for job in look(study, folder, DIGESTS).jobs if job.spec.method == "full"]
+    end(folder.run(low), low, "trained", 0.8)
+    end(folder.run(high), high, "scored", 0.9)
+    run = folder.run(high)
+    run.write_predictions(PREDICTIONS.empty_table())
+    assert next_stage(run, high, chosen=True) is None
+    path = run.path / lost
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-3])
+    assert next_stage(run, high, chosen=True) == stage
+    jobs = [(job.spec.run_id, job.stage) for job in look(study, folder, DIGESTS).jobs if job.spec.seed == 0]
+    assert [one for one in jobs if one[0] in (low.run_id, high.run_id)] == ([(high.run_id, stage)] if stage else [])
+
+
+def test_scored_predictions_without_weights_are_trained_again(tmp_path: Path) -> None:
+    """What cannot be scored again from its weights begins anew; a losing trial needs neither."""
+    study, folder = a_study(tmp_path)
+    low, high = [job.spec for job in look(study, folder, DIGESTS).jobs if job.spec.method == "full"]
+    end(folder.run(low), low, "trained", 0.8)
+    end(folder.run(high), high, "trained", 0.9)
+    for spec in (low, high):
+        shutil.rmtree(folder.run(spec).adapter)
+    assert next_stage(folder.run(low), low, chosen=False) is None
+    assert next_stage(folder.run(high), high, chosen=True) == "trained"
+
+
+def test_records_of_a_newer_paretune_are_not_made_again(tmp_path: Path) -> None:
+    """They are whole, for a newer program."""
+    study, folder = a_study(tmp_path)
+    low, _ = [job.spec for job in look(study, folder, DIGESTS).jobs if job.spec.method == "full"]
+    end(folder.run(low), low, "trained", 0.8)
+    (folder.run(low).path / "measurements.json").write_text('{"schema_version": 99}')
+    with pytest.raises(NewerRecordError, match="update paretune"):
+        look(study, folder, DIGESTS)

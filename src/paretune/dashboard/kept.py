@@ -1,5 +1,6 @@
-"""Record files read once and kept until they change: by time, size and inode, which every writer of records changes.
+"""Record files read once and kept until they change: by times, size and inode.
 
+The time of change is among them, which no program sets back: a record that was edited in its place is read again.
 Not here: what a file means. A file that cannot be read is kept too, as `Trouble`: pages show it in its place.
 
     Kept().record(Path("runs/demo/study.json"), StudyRecord)
@@ -22,7 +23,7 @@ from paretune.records.schema import NEWEST_VERSION
 from paretune.records.store import read_record
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
-Stamp = tuple[int, int, int]
+Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class Trouble:
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """Time, size and inode; None where there is no such file."""
+    """Time of writing, size, inode and time of change; None where there is no such file."""
     try:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns
 
 
 class Kept:

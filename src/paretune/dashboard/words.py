@@ -68,9 +68,14 @@ def refusal_text(words: Words, found: Gathered) -> str:
         "recipe": words.say("version of the training"),
         "train": words.say("training settings"),
         "task": words.say("task"),
+        "study": words.say("study"),
+        "data": words.say("data settings"),
+        "model": words.say("model settings"),
+        "earlier": words.say("earlier task"),
+        "memory_cap_bytes": words.say("memory cap"),
     }
     if found.differing:
-        parts = [f"{names[field]} ({words.count(number)})" for field, number in found.differing]
+        parts = [f"{names.get(field, field)} ({words.count(number)})" for field, number in found.differing]
         return words.say(
             "These runs are not put into one table: they differ in {fields}. Run the study again in a new folder.",
             {"fields": words.series(parts)},

@@ -35,6 +35,7 @@ from paretune.records.exploration import CleaningStep
 ROWS_FILE = "data.parquet"
 ABOUT_FILE = "data.json"
 NAMES_SHOWN = 5
+READING = 1  # raised when the same files and settings would be read to other rows: a study prepares its data anew
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from paretune.core.config import validated
+from paretune.core.disk import cannot_write
 from paretune.core.errors import BundleError, ConfigError, RecordError, StorageError, said
 from paretune.export.card import card
 from paretune.export.certify import certify, failures, recheck
@@ -145,7 +146,7 @@ def _part(out: Path) -> Generator[Path]:
     try:
         part.mkdir(parents=True)
     except OSError as error:
-        raise StorageError(f"cannot write {out.parent}: {error.strerror or error} — choose another folder") from error
+        raise cannot_write(out.parent, error) from error
     try:
         yield part
     finally:

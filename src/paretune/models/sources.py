@@ -220,7 +220,9 @@ def model_digest(source: str, base: Path | None = None) -> str:
     folder = model_folder(source, base)
     made_of = () if (folder / TOKENIZER_FILE).is_file() else ("merges.txt",)
     files = sorted({file for pattern in (*_DIGESTED, *made_of) for file in folder.glob(pattern)})
-    state = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    # With the time of change, which no copying or unpacking sets back: other content of the same size and age is seen.
+    found = [(file.name, file.stat()) for file in files]
+    state = [[name, one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino] for name, one in found]
     cache = home() / "digests" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.json"
     try:
         known = json.loads(cache.read_text())

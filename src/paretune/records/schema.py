@@ -182,6 +182,22 @@ class Selection(Settings):
     trial_seconds: float
 
 
+class Member(Settings):
+    """A run that belongs to a study: the result of a method with a seed, or a trial of the method's search."""
+
+    run_id: str
+    method: str
+    seed: int
+    role: Literal["result", "trial"]
+
+
+class Membership(Settings):
+    """The runs of a study, as its planner knows them: also those that are still to come. `complete`: all have ended."""
+
+    complete: bool
+    runs: list[Member]
+
+
 class EarlierRecord(Settings):
     """The task that every trained method of a study learnt first: how its forgetting is measured, and on what."""
 
@@ -220,6 +236,7 @@ class StudyRecord(Settings):
     command: str
     machine: JsonObject
     selections: list[Selection] = Field(default_factory=list[Selection])
+    membership: Membership | None = Field(default=None, exclude_if=is_absent)
 
     @property
     def pilot(self) -> bool:

@@ -8,13 +8,17 @@ lock (flock) dies with its process, so a killed runner leaves nothing to clean.
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import fcntl
 import json
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +28,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from paretune.core.config import JsonObject
-from paretune.core.errors import RecordError, StorageError, said
+from paretune.core.disk import cannot_write
+from paretune.core.errors import NewerRecordError, RecordError, said
 from paretune.core.events import Event, Phase
 from paretune.records.schema import (
     NEWEST_VERSION,
@@ -53,8 +58,14 @@ PREDICTIONS = pa.schema(
     ]
 )
 assert tuple(PREDICTIONS.names) == PREDICTION_COLUMNS
+STUDY_FILE = "study.json"
+EXPLORATION_FILE = "explore.json"
+EXAMPLES_FILE = "examples.json"
 EARLIER_FILE = "earlier.parquet"
+MEASUREMENTS_FILE = "measurements.json"
+PREDICTIONS_FILE = "predictions.parquet"
 FROZEN = "frozen"
+WRITING_SECONDS = 600.0  # no file of a study's folder takes so long to be written
 TOKEN_LOSSES = pa.schema(
     [
         ("id", pa.string()),
@@ -78,7 +89,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         with os.fdopen(handle, "wb") as file:
             file.write(payload)
             file.flush()
@@ -88,8 +99,48 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise StorageError(f"cannot write {path}: {reason} — free space or choose another folder") from error
+        raise cannot_write(path, error) from error
+
+
+def replace_folder(fresh: Path, target: Path) -> None:
+    """Put a whole folder in the place of another: at every moment readers find the old one or the new one.
+
+    Where the system cannot exchange two folders in one step, the old one is set aside for a moment; a kill just then is
+    made good by `recover_folder`.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    aside = target.with_name(f".{target.name}.old")
+    try:
+        if not target.exists():
+            fresh.rename(target)
+        elif _exchanged(fresh, target):
+            shutil.rmtree(fresh)
+        else:
+            target.rename(aside)
+            fresh.rename(target)
+            shutil.rmtree(aside)
+    except OSError as error:
+        raise cannot_write(target, error) from error
+
+
+def recover_folder(target: Path) -> None:
+    """Set right what a killed `replace_folder` left: the old folder comes back where no new one took its place."""
+    aside = target.with_name(f".{target.name}.old")
+    if aside.exists() and not target.exists():
+        aside.rename(target)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step (renameat2(2), RENAME_EXCHANGE); False where the system cannot."""
+    here, exchange = -100, 2
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    return call(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def read_record(path: Path, into: type[RecordT]) -> RecordT:
@@ -107,7 +158,7 @@ def read_record(path: Path, into: type[RecordT]) -> RecordT:
         version = tree.get("schema_version", SCHEMA_VERSION)
         if version > NEWEST_VERSION:
             given = f"{path} has schema version {version}"
-            raise RecordError(said(given, f"at most {NEWEST_VERSION}", do="update paretune"))
+            raise NewerRecordError(said(given, f"at most {NEWEST_VERSION}", do="update paretune"))
         return into.model_validate_json(text)
     except (json.JSONDecodeError, AttributeError, TypeError, ValidationError) as error:
         first = str(error).splitlines()[0]
@@ -125,6 +176,43 @@ def _read_rows(path: Path, schema: pa.Schema = PREDICTIONS) -> pa.Table:
         return pq.read_table(path, schema=schema)
     except (OSError, pa.ArrowInvalid) as error:
         raise RecordError(said(f"{path} cannot be read ({error})", "predictions of a scored run")) from error
+
+
+def _readable(read: Callable[[], object]) -> bool:
+    """Whether a record is there and whole.
+
+    Raises:
+        NewerRecordError: it was written by a newer paretune, and is not to be made again by this one.
+    """
+    try:
+        read()
+    except NewerRecordError:
+        raise
+    except (RecordError, OSError, ValueError, pa.ArrowException):
+        return False
+    return True
+
+
+def _whole_table(path: Path) -> bool:
+    """Whether a Parquet file is there with its footer, which is written last."""
+    try:
+        pq.ParquetFile(path).close()
+    except (OSError, ValueError, pa.ArrowException):
+        return False
+    return True
+
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}(\.part)?|[^.].*\.part")
+
+
+def _sweep(folder: Path, older_than_seconds: float) -> None:
+    """Remove what a killed writer left in a folder: its name says that it is temporary, its age that nobody writes."""
+    now = time.time()
+    for path in folder.iterdir():
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            with suppress(FileNotFoundError):
+                if now - path.stat().st_mtime >= older_than_seconds:
+                    path.unlink()
 
 
 class RunFolder:
@@ -166,6 +254,14 @@ class RunFolder:
         """Write the spec once; a second call with the same spec does nothing."""
         if not (self.path / "spec.json").exists():
             write_atomically(self.path / "spec.json", spec.model_dump_json(indent=1))
+
+    def restore_spec(self, spec: RunSpec) -> bool:
+        """Write the spec of a run that has come to an end and whose own is gone or torn; returns whether it was."""
+        path = self.path / "spec.json"
+        if not (self.path / "status").exists() or _readable(lambda: read_record(path, RunSpec)):
+            return False
+        write_atomically(path, spec.model_dump_json(indent=1))
+        return True
 
     def status(self) -> Status | None:
         """None while the run has not come to an end of any kind."""
@@ -218,7 +314,7 @@ class RunFolder:
         return found
 
     def write_predictions(self, rows: pa.Table) -> None:
-        _write_rows(self.path / "predictions.parquet", rows)
+        _write_rows(self.path / PREDICTIONS_FILE, rows)
 
     def predictions(self) -> pa.Table:
         """Columns of `PREDICTION_COLUMNS`, in the order of the splits.
@@ -226,7 +322,7 @@ class RunFolder:
         Raises:
             RecordError: the run was not scored, or the file is torn.
         """
-        return _read_rows(self.path / "predictions.parquet")
+        return _read_rows(self.path / PREDICTIONS_FILE)
 
     def write_token_losses(self, rows: pa.Table) -> None:
         _write_rows(self.path / TOKEN_LOSSES_FILE, rows, TOKEN_LOSSES)
@@ -253,10 +349,29 @@ class RunFolder:
         return _read_rows(path) if path.exists() else None
 
     def write_measurements(self, measurements: Measurements) -> None:
-        write_atomically(self.path / "measurements.json", measurements.model_dump_json(indent=1))
+        write_atomically(self.path / MEASUREMENTS_FILE, measurements.model_dump_json(indent=1))
 
     def measurements(self) -> Measurements:
-        return read_record(self.path / "measurements.json", Measurements)
+        return read_record(self.path / MEASUREMENTS_FILE, Measurements)
+
+    def lost(self) -> list[str]:
+        """Files that a run which ended well has written and that are gone or torn.
+
+        Raises:
+            NewerRecordError: one was written by a newer paretune.
+        """
+        status = self.status()
+        if status is None or status.state != "ok":
+            return []
+        lost = [] if _readable(self.measurements) else [MEASUREMENTS_FILE]
+        if status.stage == "scored":
+            answers = PREDICTIONS_FILE if not (self.path / TOKEN_LOSSES_FILE).exists() else TOKEN_LOSSES_FILE
+            lost += [] if _whole_table(self.path / answers) else [answers]
+        return lost
+
+    def sweep(self) -> None:
+        """Remove temporary files of writers that were killed; call it with the run claimed."""
+        _sweep(self.path, older_than_seconds=0)
 
     @property
     def scored(self) -> bool:
@@ -291,13 +406,19 @@ class StudyFolder:
         Raises:
             RecordError: the folder is no study's.
         """
-        if not (self.path / "study.json").exists():
+        if not (self.path / STUDY_FILE).exists():
             allowed = "a folder that `paretune study` or `paretune publish` wrote"
             raise RecordError(said(f"{self.path} has no study.json", allowed))
-        return read_record(self.path / "study.json", StudyRecord)
+        return read_record(self.path / STUDY_FILE, StudyRecord)
+
+    def sweep(self) -> None:
+        """Remove temporary files of writers that were killed; a file is written in far less than the time waited."""
+        for folder in (self.path, self.data, self.earlier_data):
+            if folder.is_dir():
+                _sweep(folder, WRITING_SECONDS)
 
     def write_study(self, study: StudyRecord) -> None:
-        write_atomically(self.path / "study.json", study.model_dump_json(indent=1))
+        write_atomically(self.path / STUDY_FILE, study.model_dump_json(indent=1))
 
     def run(self, spec: RunSpec) -> RunFolder:
         return RunFolder(self.path / "runs" / spec.run_id)
@@ -308,10 +429,10 @@ class StudyFolder:
 
     def write_examples(self, examples: list[ExampleText]) -> None:
         lines = [example.model_dump(mode="json") for example in examples]
-        write_atomically(self.path / "examples.json", json.dumps(lines, ensure_ascii=False, indent=1))
+        write_atomically(self.path / EXAMPLES_FILE, json.dumps(lines, ensure_ascii=False, indent=1))
 
     def examples(self) -> list[ExampleText]:
-        path = self.path / "examples.json"
+        path = self.path / EXAMPLES_FILE
         if not path.exists():
             return []
         return [ExampleText.model_validate(line) for line in json.loads(path.read_text("utf-8"))]

@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paretune.core.config import JsonObject, canonical_hash
+from paretune.core.config import JsonObject
 from paretune.core.errors import RecordError, said
 from paretune.records.exploration import Exploration
+from paretune.records.membership import Role, members
 from paretune.records.schema import (
     ExampleText,
     Family,
@@ -30,7 +31,7 @@ from paretune.records.schema import (
     StudyRecord,
 )
 from paretune.records.serving import INFERENCE_FILE, Inference
-from paretune.records.store import RunFolder, StudyFolder, read_record
+from paretune.records.store import EXPLORATION_FILE, RunFolder, StudyFolder, read_record
 from paretune.stats.compare import Comparison, compare
 from paretune.stats.intervals import Interval, t_interval
 from paretune.stats.metrics import METRICS, TOKEN_METRICS, all_scores, per_example, score
@@ -255,44 +256,30 @@ def gather(folder: StudyFolder) -> StudyFacts:
     chosen = {selection.method: selection for selection in study.selections}
     methods = {record.label: MethodFacts(record, chosen.get(record.label)) for record in study.methods}
     found = [(run, run.spec()) for run in folder.runs()]
-    selected = {selection.run_id for selection in study.selections}
-    current = {common_setting(spec) for run, spec in found if run.id in selected}
+    own = members(study, {run.id: spec for run, spec in found})
     for run, spec in found:
-        method = methods.get(spec.method)
-        stale = bool(current) and common_setting(spec) not in current  # left from before the study was changed
-        same = method is not None and (spec.kind, spec.settings) == (method.record.kind, method.record.settings)
-        if method is not None and same and spec.seed in study.seeds and not stale:
-            _add(method, run, spec)
-    explored = folder.path / "explore.json"
+        role = own.role(run.id)
+        if role != "left_over":
+            _add(methods[spec.method], run, spec, role)
+    for one in own.absent({run.id for run, _ in found}):
+        methods[one.method].stopped["missing" if own.complete else "unfinished"] += 1
+    explored = folder.path / EXPLORATION_FILE
     exploration = read_record(explored, Exploration) if explored.exists() else None
     served = folder.path / INFERENCE_FILE
     inference = read_record(served, Inference) if served.exists() else None
+    if inference is not None:  # it may be from before the study was changed
+        current = [one for one in inference.methods if own.role(one.run_id) == "result"]
+        inference = inference.model_copy(update={"methods": current}) if current else None
     facts = StudyFacts(study, exploration, folder.examples(), list(methods.values()), inference)
     _check_aligned(facts)
     return facts
 
 
-def common_setting(spec: RunSpec) -> tuple[str, str, str]:
-    """What all runs of one study have in common."""
-    return (
-        spec.data_digest,
-        spec.model_digest,
-        canonical_hash(
-            {
-                "train": spec.train,
-                "task": spec.task,
-                "recipe": spec.recipe,
-                "earlier": spec.earlier.data_digest if spec.earlier else None,
-            }
-        ),
-    )
-
-
-def _add(method: MethodFacts, run: RunFolder, spec: RunSpec) -> None:
+def _add(method: MethodFacts, run: RunFolder, spec: RunSpec, role: Role) -> None:
     """Put one run where it belongs: scored, stopped, or a trial of the learning-rate search."""
     status = run.status()
     selection = method.selection
-    trial = selection is not None and spec.learning_rate != selection.learning_rate
+    trial = role == "trial" and selection is not None
     state = "unfinished" if status is None else status.state
     if state != "ok" or status is None:
         if trial:
@@ -302,9 +289,9 @@ def _add(method: MethodFacts, run: RunFolder, spec: RunSpec) -> None:
             if status is not None and status.reason and status.reason not in method.reasons:
                 method.reasons.append(status.reason)
         return
-    if trial:
+    if role == "trial":
         return
-    if status.stage != "scored":  # the last stage is still to come, unless this is one of several unchosen trials
+    if status.stage != "scored":  # the last stage is still to come, unless nothing is chosen of an older record's
         method.stopped["unfinished"] += 1 if selection is not None else 0
         return
     previous = method.runs.get(spec.seed)

@@ -16,16 +16,15 @@ import numpy as np
 from rich.table import Table
 
 from paretune.core.errors import RecordError, said
+from paretune.records.membership import members
 from paretune.records.schema import Measurements
 from paretune.records.store import RunFolder, StudyFolder
-from paretune.report.facts import LEVEL, bounds, common_setting
+from paretune.report.facts import LEVEL, bounds
 from paretune.report.tables import state_name
 from paretune.report.wording import Words
 from paretune.stats.compare import SeedScores, compare
 from paretune.stats.intervals import t_interval
 from paretune.stats.token_scores import nll_per_example
-
-LIMITS = ("oom", "over_budget", "timeout")
 
 
 @dataclass(frozen=True)
@@ -57,20 +56,21 @@ def token_rows(folder: StudyFolder) -> list[TokenRow]:
         RecordError: the folder is no study's, a record is torn, or runs have other test texts.
     """
     study = folder.study()
-    chosen = {one.method: one for one in study.selections}
+    chosen = {one.method for one in study.selections}
     runs = {run.id: (run, run.spec()) for run in folder.runs()}
-    current = {common_setting(runs[one.run_id][1]) for one in study.selections if one.run_id in runs}
+    own = members(study, {run_id: spec for run_id, (_, spec) in runs.items()})
     scored: dict[str, dict[int, RunFolder]] = {one.label: {} for one in study.methods}
     stopped: dict[str, Counter[str]] = {one.label: Counter() for one in study.methods}
     for run, spec in runs.values():
-        stale = spec.method not in scored or spec.seed not in study.seeds
-        if stale or (current and common_setting(spec) not in current):
+        role, status = own.role(run.id), run.status()
+        if role == "left_over":
             continue
-        status, selection = run.status(), chosen.get(spec.method)
         if status is not None and status.state != "ok":
             stopped[spec.method][status.state] += 1
-        elif run.scored and selection is not None and selection.learning_rate == spec.learning_rate:
+        elif run.scored and role == "result" and spec.method in chosen:
             scored[spec.method][spec.seed] = run
+    for one in own.absent(set(runs)):
+        stopped[one.method]["missing" if own.complete else "unfinished"] += 1
     shares = _shares(scored)
     found = {}
     if len(shares.get(study.control, {})) > 0 and len(shares) > 1:
@@ -128,8 +128,8 @@ def _scored_row(row: TokenRow, measured: list[Measurements]) -> TokenRow:
 
 
 def open_token_ends(rows: list[TokenRow]) -> list[str]:
-    """Methods about which the study decides nothing yet, or whose runs were stopped by a limit."""
-    return [row.method for row in rows if row.verdict == "undecided" or {state for state, _ in row.stopped} & {*LIMITS}]
+    """Methods about which the study decides nothing yet, or some of whose runs gave no result, for whatever reason."""
+    return [row.method for row in rows if row.verdict == "undecided" or row.stopped]
 
 
 def token_note(words: Words) -> str:

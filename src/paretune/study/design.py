@@ -138,12 +138,13 @@ class MethodChoice:
 
 @dataclass(frozen=True)
 class Study:
-    """A checked study: the file's settings, its text, and its methods in the file's order."""
+    """A checked study: the file's settings, its text, its methods in the file's order, and its real path."""
 
     file: StudyFile
     text: str
     base: Path
     methods: dict[str, MethodChoice]
+    path: Path
 
     @property
     def header(self) -> StudyHeader:
@@ -200,7 +201,8 @@ def read_study_file(path: Path, base: Path | None = None) -> Study:
         given = f"{path}: control = {file.study.control!r}"
         near = nearest(file.study.control, methods)
         raise ConfigError(said(given, "one of the study's methods: " + ", ".join(methods), nearest=near))
-    study = Study(file, path.read_text(encoding="utf-8-sig"), base or path.resolve().parent, methods)
+    whole = path.resolve()
+    study = Study(file, path.read_text(encoding="utf-8-sig"), base or whole.parent, methods, whole)
     _check_earlier(study, path)
     return study
 

@@ -12,8 +12,8 @@ import shutil
 from pathlib import Path
 
 from paretune.core.errors import RecordError, said
-from paretune.records.store import EARLIER_FILE, TOKEN_LOSSES_FILE, StudyFolder
-from paretune.report.facts import common_setting
+from paretune.records.membership import members
+from paretune.records.store import EARLIER_FILE, TOKEN_LOSSES_FILE, StudyFolder, recover_folder, replace_folder
 
 STUDY_FILES = ("study.json", "explore.json", "examples.json", "inference.json")
 RUN_FILES = (
@@ -30,20 +30,20 @@ def publish(folder: Path, results: Path) -> tuple[Path, int]:
     """
     source = StudyFolder(folder)
     study = source.study()
-    if not study.selections and any(method.family == "adaptation" for method in study.methods):
+    runs = source.runs()
+    own = members(study, {run.id: run.spec() for run in runs})
+    if not own.complete:
         raise RecordError(said(f"{folder} is not finished", "a study that ran to its end", do="run it again"))
     target = results / study.name
+    recover_folder(target)
     fresh = results / f".{study.name}.part"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     for name in STUDY_FILES:
         if (folder / name).exists():
             shutil.copyfile(folder / name, fresh / name)
-    selected = {selection.run_id for selection in study.selections}
-    found = [(run, common_setting(run.spec())) for run in source.runs()]
-    current = {setting for run, setting in found if run.id in selected}
-    for run, setting in found:
-        if run.status() is None or (current and setting not in current):
+    for run in runs:
+        if run.status() is None or own.role(run.id) == "left_over":
             continue
         (fresh / "runs" / run.id).mkdir(parents=True)
         for name in RUN_FILES:
@@ -51,6 +51,5 @@ def publish(folder: Path, results: Path) -> tuple[Path, int]:
                 continue
             if (run.path / name).exists():
                 shutil.copyfile(run.path / name, fresh / "runs" / run.id / name)
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
+    replace_folder(fresh, target)
     return target, sum(path.stat().st_size for path in target.rglob("*") if path.is_file())

@@ -9,35 +9,50 @@ current job. Two runners on one folder share the work: a run is held by a lock t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import multiprocessing
 import os
 import shutil
 import signal
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
 from paretune.assets.fetch import locked
 from paretune.core.config import canonical_hash
-from paretune.core.errors import DataError, StorageError, UsageError
+from paretune.core.disk import cannot_write, is_full_disk
+from paretune.core.errors import DataError, RecordError, StorageError, UsageError
 from paretune.core.limits import wait_briefly
 from paretune.core.memory import return_free_memory
 from paretune.data.explore import explore
-from paretune.data.prepare import Prepared, load, prepare, save
+from paretune.data.prepare import READING, Prepared, load, prepare, save
 from paretune.data.sources import DataSpec
 from paretune.kernels.native.build import prepare_kernels
 from paretune.methods.method import Adaptation
 from paretune.models.precision import chosen_precision
 from paretune.models.sources import model_digest, model_notes
 from paretune.models.tokenizer import read_tokenizer
+from paretune.records.exploration import Exploration
 from paretune.records.schema import NEWEST_VERSION, SCHEMA_VERSION, EarlierRecord, ExampleText, Stage, StudyRecord
-from paretune.records.store import RunFolder, StudyFolder, write_atomically
+from paretune.records.store import (
+    EARLIER_FILE,
+    EXAMPLES_FILE,
+    EXPLORATION_FILE,
+    STUDY_FILE,
+    RunFolder,
+    StudyFolder,
+    read_record,
+    write_atomically,
+)
 from paretune.repro.provenance import machine
 from paretune.study.calibrations import CONSTANTS_FILE, ProbeShape, nearest
 from paretune.study.design import Study, with_settled_model
-from paretune.study.plan import Digests, Job, Plan, look, losing_trials
+from paretune.study.origin import ORIGIN_FILE, claim
+from paretune.study.plan import Digests, Job, Plan, look, losing_trials, next_stage, status_of
 from paretune.study.worker import work
 from paretune.tasks.task import TASKS
 
@@ -60,32 +75,43 @@ class Progress(Protocol):
     def ended(self, job: Job, folder: RunFolder, seconds: float) -> None: ...
 
 
-def _source_stamp(spec: DataSpec, base: Path) -> list[list[str | int]]:
-    """Size and time of each local file behind a study's data; what is pinned or on a hub has its name alone."""
+def _source_hashes(spec: DataSpec, base: Path) -> list[list[str]]:
+    """SHA-256 of each local file behind a study's data; what is pinned or on a hub has its name alone.
+
+    The content, not size and time: a file that was restored, or written within one tick of the clock, has both.
+    """
     references = [spec.train, *([spec.test] if spec.test else []), *spec.extra_tests.values()]
-    found: list[list[str | int]] = []
+    found: list[list[str]] = []
     for reference in references:
         path = base / reference.removeprefix("path:")
-        local = reference.startswith("path:") and path.is_file()
-        found.append([reference, *((path.stat().st_size, path.stat().st_mtime_ns) if local else ())])
+        if reference.startswith("path:") and path.is_file():
+            with path.open("rb") as content:
+                found.append([reference, hashlib.file_digest(content, "sha256").hexdigest()])
+        else:
+            found.append([reference])
     return found
 
 
 def _prepared(
-    spec: DataSpec, base: Path, where: Path, outdates: Path | None, progress: Progress, labelled: bool = True
+    spec: DataSpec, base: Path, where: Path, outdates: Sequence[Path], progress: Progress, labelled: bool = True
 ) -> Prepared:
-    """The splits, made once: again only when the table or a file behind it changed; then `outdates` is removed."""
-    decided = {"data": spec.model_dump(mode="json"), "files": _source_stamp(spec, base)}
+    """The splits, made once: again only when the table, a file behind it or the way of reading changed, or what was
+    made is lost; then `outdates` are removed first."""
+    decided = {"data": spec.model_dump(mode="json"), "files": _source_hashes(spec, base), "reading": READING}
     key = canonical_hash(decided if labelled else decided | {"labelled": False})
     stamp = where / "key"
     if stamp.exists() and stamp.read_text() == key:
-        return load(where)
-    progress.note(f"preparing data: {spec.train}")
+        try:
+            return load(where)
+        except DataError as error:
+            progress.note(f"prepared data are made again: {error}")
+    else:
+        progress.note(f"preparing data: {spec.train}")
     prepared = prepare(spec, base, labelled)
+    for path in outdates:
+        path.unlink(missing_ok=True)
     save(prepared, where)
     write_atomically(stamp, key)
-    if outdates is not None:
-        outdates.unlink(missing_ok=True)
     return prepared
 
 
@@ -99,7 +125,7 @@ def _earlier(study: Study, folder: StudyFolder, progress: Progress) -> tuple[Pre
     if earlier is None:
         return None
     try:
-        prepared = _prepared(earlier.data, study.base, folder.earlier_data, None, progress)
+        prepared = _prepared(earlier.data, study.base, folder.earlier_data, (), progress)
     except DataError as error:
         raise DataError(f"earlier.data: {error}") from None
     return prepared, EarlierRecord(
@@ -125,21 +151,39 @@ def _example_texts(prepared: Prepared) -> list[ExampleText]:
     return found
 
 
-def describe(
-    study: Study, folder: StudyFolder, model: str, command: str, progress: Progress
-) -> tuple[Digests, StudyRecord]:
+@dataclass(frozen=True)
+class Described:
+    """What a study starts from: hashes, its record before any run, and the exploration where that is a new one."""
+
+    digests: Digests
+    record: StudyRecord
+    exploration: Exploration | None
+    examples: list[ExampleText]
+
+
+def _explored(path: Path, study: Study) -> bool:
+    """Whether an exploration of these data, with this tokenizer and length, is there already."""
+    try:
+        known = read_record(path, Exploration) if path.exists() else None
+    except RecordError:
+        return False
+    wanted = (study.file.data.train, study.file.model.source, study.file.train.max_tokens)
+    return known is not None and (known.source, known.tokenizer, known.max_tokens) == wanted
+
+
+def describe(study: Study, folder: StudyFolder, model: str, command: str, progress: Progress) -> Described:
     """Prepare and explore the data, and make the study's record; `model` is the base model's hash."""
-    explored = folder.path / "explore.json"
+    explored = folder.path / EXPLORATION_FILE
     labelled = TASKS.load(study.file.task.kind).labelled
-    prepared = _prepared(study.file.data, study.base, folder.data, explored, progress, labelled)
+    outdates = (explored, folder.path / EXAMPLES_FILE)
+    prepared = _prepared(study.file.data, study.base, folder.data, outdates, progress, labelled)
     earlier = _earlier(study, folder, progress)
     source = study.file.model.source
     longest = study.file.train.max_tokens
-    if not explored.exists():
+    exploration = None
+    if not _explored(explored, study):
         progress.note("exploring data")
         exploration = explore(prepared, read_tokenizer(source), source, longest, study.file.data.train)
-        write_atomically(explored, exploration.model_dump_json(indent=1))
-        folder.write_examples(_example_texts(prepared))
     record = StudyRecord(
         schema_version=NEWEST_VERSION if earlier else SCHEMA_VERSION,
         name=study.header.name,
@@ -162,7 +206,8 @@ def describe(
         command=command,
         machine=machine(),
     )
-    return Digests(model, prepared.digest, earlier[0].digest if earlier else None), record
+    digests = Digests(model, prepared.digest, earlier[0].digest if earlier else None)
+    return Described(digests, record, exploration, _example_texts(prepared))
 
 
 def _entry(reply: Connection, study_folder: Path, run_folder: Path, stage: Stage, probe_latency: bool) -> None:
@@ -176,8 +221,11 @@ def _entry(reply: Connection, study_folder: Path, run_folder: Path, stage: Stage
 class Runner:
     """Does the jobs of one study in one folder."""
 
-    def __init__(self, study: Study, folder: StudyFolder, digests: Digests, progress: Progress) -> None:
-        self.study, self.folder, self.digests, self.progress = study, folder, digests, progress
+    def __init__(
+        self, study: Study, folder: StudyFolder, digests: Digests, record: StudyRecord, progress: Progress
+    ) -> None:
+        self.study, self.folder, self.digests, self.record, self.progress = study, folder, digests, record, progress
+        self._written: StudyRecord | None = None
         wait_briefly()
         # pyarrow's own allocator reserves 1 GiB at once, which a memory cap would count.
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
@@ -185,7 +233,18 @@ class Runner:
         self._context.set_forkserver_preload(PRELOADED)
 
     def look(self) -> Plan:
-        return look(self.study, self.folder, self.digests)
+        """What is left to do; what is known of choices and members stands in the study's record before it is begun."""
+        with locked(self.folder.path / STUDY_FILE):  # another runner's older look must not overwrite this one's record
+            plan = look(self.study, self.folder, self.digests)
+            for spec in plan.specs:
+                if self.folder.run(spec).restore_spec(spec):
+                    self.progress.note(f"run {spec.run_id} ({spec.method}, seed {spec.seed}): spec.json written again")
+            update = {"selections": plan.selections, "membership": plan.membership}
+            record = self.record.model_copy(update=update)
+            if record != self._written:
+                self.folder.write_study(record)
+                self._written = record
+        return plan
 
     def run_all(self) -> Plan:
         """Do jobs until none is left; where others hold what is left, wait for them."""
@@ -204,13 +263,17 @@ class Runner:
         """
         run = self.folder.run(job.spec)
         with run.claimed() as mine:
-            if not mine or not self._still_open(run, job):
+            # Another runner may have done the job between the look and the lock.
+            if not mine or next_stage(run, job.spec, job.chosen) != job.stage:
                 return False
+            run.sweep()
+            self._name_what_is_lost(run, job)
             if job.stage == "trained" or job.spec.family == "baseline":
                 run.clear_events()
                 (run.path / "status").unlink(missing_ok=True)
             else:
                 run.keep_events_through("save")
+                run.set_status("ok", "trained")
             run.write_spec(job.spec)
             self.progress.began(job, plan)
             began = time.perf_counter()
@@ -218,12 +281,17 @@ class Runner:
             self.progress.ended(job, run, time.perf_counter() - began)
         return True
 
-    def _still_open(self, run: RunFolder, job: Job) -> bool:
-        """Another runner may have done the job between the look and the lock."""
-        status = run.status()
-        if job.stage == "scored" and job.spec.family == "adaptation":
-            return status is not None and (status.state, status.stage) == ("ok", "trained")
-        return status is None or status.state == "cancelled"
+    def _name_what_is_lost(self, run: RunFolder, job: Job) -> None:
+        """A run that had ended is done again because something of it is gone: say what."""
+        status = status_of(run)
+        if status is None or status.state != "ok":
+            return
+        lost = run.lost()
+        if not lost and (status.stage == "scored" or job.stage == "trained"):
+            lost = [EARLIER_FILE if status.stage == "scored" else "its weights"]
+        if lost:
+            named = f"run {run.id} ({job.spec.method}, seed {job.spec.seed})"
+            self.progress.note(f"{named}: {', '.join(lost)} gone or torn; made again")
 
     def _in_a_process(self, run: RunFolder, job: Job) -> None:
         receive, reply = self._context.Pipe(duplex=False)
@@ -272,8 +340,9 @@ class Runner:
 def _clear_if_new(folder: StudyFolder) -> None:
     """Leave no empty folder of a study that could not begin; one that holds anything stays."""
     with contextlib.suppress(OSError):
-        if not (folder.path / "study.json").exists():
-            folder.data.with_name("data.lock").unlink(missing_ok=True)
+        if not (folder.path / STUDY_FILE).exists():
+            for name in ("data.lock", f"{STUDY_FILE}.lock", ORIGIN_FILE):
+                (folder.path / name).unlink(missing_ok=True)
             folder.path.rmdir()
 
 
@@ -301,25 +370,34 @@ def run_study(study: Study, runs_root: Path, progress: Progress, command: str) -
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot write {folder.path}: {error.strerror or error}") from error
+        raise cannot_write(folder.path, error) from error
     try:
         progress.note(f"model {study.file.model.source}")
         digest = model_digest(study.file.model.source)
         study = with_settled_model(study)
         with locked(folder.data):  # two runners that start together would write the same files
-            digests, record = describe(study, folder, digest, command, progress)
-            folder.write_study(record)
+            folder.sweep()
+            claim(study, folder)
+            found = describe(study, folder, digest, command, progress)
             if any(isinstance(choice.method, Adaptation) for choice in study.methods.values()):
                 prepare_kernels(progress.note)
+            runner = Runner(study, folder, found.digests, found.record, progress)
+            runner.look()
+            if found.exploration is not None:  # after the record: what is shown of data is never another study's
+                write_atomically(folder.path / EXPLORATION_FILE, found.exploration.model_dump_json(indent=1))
+                folder.write_examples(found.examples)
             _keep_constants(study, folder)
     except UsageError:
         _clear_if_new(folder)
         raise
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        raise cannot_write(folder.path, error) from error
+    del found
     return_free_memory()  # of looking at the data; this process stays beside every run
-    runner = Runner(study, folder, digests, progress)
     plan = runner.run_all()
     shutil.rmtree(folder.frozen, ignore_errors=True)
     for run in losing_trials(plan, folder):
         shutil.rmtree(run.adapter, ignore_errors=True)
-    folder.write_study(record.model_copy(update={"selections": plan.selections}))
     return folder

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from paretune.core.disk import cannot_write, is_full_disk
 from paretune.core.errors import ParetuneError, RunError, StorageError
 from paretune.core.events import PhaseEnded, PhaseStarted
 from paretune.core.limits import usable_cores
@@ -245,7 +246,7 @@ def work(study_folder: Path, run_folder: Path, stage: Stage, probe_latency: bool
         if error.errno in (12,):  # ENOMEM
             folder.set_status("oom", stage, _memory_reason(folder))
             return
-        raise StorageError(f"cannot write {run_folder}: {error.strerror or error}") from error
+        raise cannot_write(run_folder, error) from error
     except RuntimeError as error:
         if is_out_of_memory(error):
             folder.set_status("oom", stage, _memory_reason(folder))
@@ -263,6 +264,12 @@ def _memory_reason(folder: RunFolder) -> str:
 
 
 def _failed(folder: RunFolder, stage: Stage, error: Exception) -> None:
-    """A defect or a library's refusal: the reason in the status, the trace beside it."""
+    """A defect or a library's refusal: the reason in the status, the trace beside it.
+
+    Raises:
+        StorageError: it is a full disk's, in a library's words: no result of the run.
+    """
+    if is_full_disk(error):
+        raise cannot_write(folder.path, error) from error
     (folder.path / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     folder.set_status("failed", stage, f"{type(error).__name__}: {error}".splitlines()[0])

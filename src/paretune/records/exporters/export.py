@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from paretune.core.config import nearest
+from paretune.core.disk import cannot_write
 from paretune.core.errors import ConfigError, StorageError, said
 from paretune.records.exporters.csv_tables import write_csv
 from paretune.records.exporters.flat import FlatStudy, flat_study
@@ -60,7 +61,7 @@ def export_records(folder: Path, target: str, out: Path) -> Path:
     except OSError as error:
         if isinstance(error, StorageError):
             raise
-        raise StorageError(f"cannot write {out}: {error.strerror or error}") from error
+        raise cannot_write(out, error) from error
     return out
 
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Literal
 
-from paretune.core.config import JsonObject, JsonValue, Settings, canonical_hash
+from paretune.core.config import JsonObject, JsonValue, Settings
+from paretune.records.membership import Role, members
 from paretune.records.schema import Graded, Measurements, RunSpec, Status, StudyRecord
 from paretune.records.store import EARLIER_FILE, RunFolder, StudyFolder
 
-Role = Literal["result", "trial", "left_over"]
 UNFINISHED = "unfinished"
 ARTIFACTS = ("spec.json", "measurements.json", "provenance.json", "predictions.parquet", EARLIER_FILE)
 SPEC_PARTS = ("settings", "model", "data", "task", "train")
@@ -89,25 +88,11 @@ def flat_study(folder: StudyFolder) -> FlatStudy:
     """
     study = folder.study()
     specs = {run.id: (run, run.spec()) for run in folder.runs()}
-    chosen = {selection.method: selection.learning_rate for selection in study.selections}
-    current = {_setting(specs[one.run_id][1]) for one in study.selections if one.run_id in specs}
-    runs: list[FlatRun] = []
-    for run, spec in specs.values():
-        known = any(
-            (one.label, one.kind, one.settings) == (spec.method, spec.kind, spec.settings) for one in study.methods
-        )
-        stale = not known or spec.seed not in study.seeds or bool(current and _setting(spec) not in current)
-        trial = spec.learning_rate is not None and spec.learning_rate != chosen.get(spec.method, spec.learning_rate)
-        runs.append(_flat_run(run, spec, "left_over" if stale else "trial" if trial else "result"))
+    own = members(study, {run_id: spec for run_id, (_, spec) in specs.items()})
+    runs = [_flat_run(run, spec, own.role(run.id)) for run, spec in specs.values()]
     order = {method.label: place for place, method in enumerate(study.methods)}
     runs.sort(key=lambda one: (order.get(one.method, len(order)), one.method, one.role, one.seed, one.id))
     return FlatStudy(name=study.name, tags=_study_tags(study), runs=runs)
-
-
-def _setting(spec: RunSpec) -> str:
-    """What all runs of one study have in common (as in `report/facts.py`, which records may not import)."""
-    shared = {"train": spec.train, "task": spec.task, "recipe": spec.recipe}
-    return canonical_hash({"data": spec.data_digest, "model": spec.model_digest, **shared})
 
 
 def _study_tags(study: StudyRecord) -> dict[str, str]:
