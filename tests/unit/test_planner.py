@@ -18,7 +18,7 @@ from paretune.study.predict import VALIDATION, keeps_prefix, pass_of, predict_ru
 from paretune.train.loop import TrainSpec
 
 MB = 10**6
-TRAIN = TrainSpec(epochs=2, batch_size=16, max_tokens=64, keep_frozen=False)
+TRAIN = TrainSpec(epochs=2, batch_size=16, max_tokens=64, keep_frozen=False, precision="bf16")  # on any processor
 ENCODED = {
     "train": Encoded(tuple(tuple(range(10 + row % 55)) for row in range(64)), 0),
     VALIDATION: Encoded(((1, 2, 3),) * 8, 0),
