@@ -9,6 +9,7 @@ gets the old part, and the page asks again.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,21 +32,41 @@ class Bodies:
 
     def get(self, key: Key, version: str, make: Callable[[], str]) -> tuple[str, str]:
         """The part with the version that it shows: this one, or an older one while this one is made."""
-        with self._lock:
-            old = self._made.get(key)
-            if old is not None and old[0] == version:
-                self._made.move_to_end(key)
-                return old
-            coming = self._coming.get(key)
-            if coming is None:
-                coming = self._workers.submit(self._make, key, version, make)
-                self._coming[key] = coming
-                coming.add_done_callback(lambda _: self._coming.pop(key, None))
+        old, coming = self._begun(key, version, make)
+        if coming is None:
+            assert old is not None, "what is up to date was made"
+            return old
         try:
             return coming.result(self._patience_seconds if old is not None else None)
         except NotYetError:
             assert old is not None, "only with an old part is there a limit of time"
             return old
+
+    def soon(self, key: Key, version: str, make: Callable[[], str], until: float) -> str | None:
+        """The part if it is there before `until` (of `time.monotonic`), else an older one or None; it is being made."""
+        old, coming = self._begun(key, version, make)
+        if coming is not None:
+            try:
+                return coming.result(max(0.0, until - time.monotonic()))[1]
+            except NotYetError:
+                pass
+        return old[1] if old is not None else None
+
+    def _begun(
+        self, key: Key, version: str, make: Callable[[], str]
+    ) -> tuple[tuple[str, str] | None, Future[tuple[str, str]] | None]:
+        """What was made of a key, and the work on what is newer; None for the latter where nothing is."""
+        with self._lock:
+            old = self._made.get(key)
+            if old is not None and old[0] == version:
+                self._made.move_to_end(key)
+                return old, None
+            coming = self._coming.get(key)
+            if coming is None:
+                coming = self._workers.submit(self._make, key, version, make)
+                self._coming[key] = coming
+                coming.add_done_callback(lambda _: self._coming.pop(key, None))
+            return old, coming
 
     def _make(self, key: Key, version: str, make: Callable[[], str]) -> tuple[str, str]:
         made = (version, make())

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,16 +36,24 @@ from paretune.records.serving import INFERENCE_FILE, Inference
 from paretune.records.store import RunFolder, StudyFolder
 from paretune.report.facts import StudyFacts, gather
 
+ROWS_FILE = "data.parquet"  # of the prepared data, as `data/prepare.py` writes it
+
 
 @dataclass(frozen=True)
 class Gathered:
-    """What is known of a study; `facts` is None where its record cannot be read or its runs do not belong together."""
+    """What is known of a study; `facts` is None where its record cannot be read or its runs do not belong together.
+
+    `texts` maps the id of a test example to its text: of all where the prepared data lie beside the runs
+    (`whole_texts`), else of the published ones.
+    """
 
     entry: StudyEntry
     facts: StudyFacts | None
     exploration: Exploration | None
     examples: tuple[ExampleText, ...]
     troubles: tuple[Trouble, ...]
+    texts: Mapping[str, str] = field(default_factory=dict[str, str])
+    whole_texts: bool = False
     refused: str = ""
     differing: tuple[tuple[str, int], ...] = ()
 
@@ -89,14 +98,27 @@ class KeptRun(RunFolder):
 
 
 def _losses(events: list[JsonObject]) -> list[JsonObject]:
-    """Steps with a loss, and no more of them: the rest of the events is not asked for again."""
-    return [
+    """Steps with a loss and scores after epochs, and no more of them: the rest is not asked for again."""
+    return _epochs(events) + [
         {"event": "StepEnded", "step": line["step"], "loss": line["loss"]}
         for line in events
         if line.get("event") == "StepEnded"
         and isinstance(line.get("step"), int)
         and isinstance(line.get("loss"), int | float)
     ]
+
+
+def _epochs(events: list[JsonObject]) -> list[JsonObject]:
+    """Scores on validation data after an epoch, where they are whole."""
+    found: list[JsonObject] = []
+    for line in events:
+        match line:
+            case {"event": "EpochEvaluated", "epoch": int(), "step": int(), "scores": dict(scores)}:
+                numbers = {name: one for name, one in scores.items() if isinstance(one, int | float)}
+                found.append({**line, "scores": numbers})
+            case _:
+                pass
+    return found
 
 
 def _object(path: Path) -> JsonObject | Trouble:
@@ -174,7 +196,11 @@ def _gather(entry: StudyEntry, kept: Kept) -> Gathered:
         return Gathered(entry, None, explored, texts, tuple(troubles), differing=differing)
     facts.exploration, facts.examples = explored, list(texts)
     facts.inference = inference if isinstance(inference, Inference) else None
-    return Gathered(entry, facts, explored, texts, tuple(troubles))
+    prepared = kept.read(entry.folder / "data" / ROWS_FILE, "texts", _test_texts)
+    if isinstance(prepared, dict):
+        return Gathered(entry, facts, explored, texts, tuple(troubles), prepared, whole_texts=True)
+    known = {one.id: one.text for one in texts if one.split == "test"}
+    return Gathered(entry, facts, explored, texts, tuple(troubles), known)
 
 
 def _unreadable(run: RunEntry, kept: Kept, whole: bool) -> Trouble | None:
@@ -213,6 +239,16 @@ def _examples(path: Path) -> tuple[ExampleText, ...] | Trouble:
         return tuple(ExampleText.model_validate(line) for line in json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError, ValidationError, RecursionError):
         return Trouble(path.parent.name, path.name, "torn")
+
+
+def _test_texts(path: Path) -> dict[str, str] | Trouble:
+    """Texts of the test examples, as they were prepared for the runs."""
+    try:
+        table = pq.read_table(path, columns=["split", "id", "text"]).to_pydict()
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return Trouble(path.parent.name, path.name, "torn")
+    rows = zip(table["split"], table["id"], table["text"], strict=True)
+    return {str(identifier): str(text) for split, identifier, text in rows if split == "test"}
 
 
 def _differing(facts: StudyFacts) -> list[tuple[str, int]]:

@@ -1,6 +1,6 @@
 """Test examples by how many seeds of which method get them wrong: the hard ones, the shaky ones, the suspicious labels.
 
-Not here: scores. Texts are shown only where the study published them (examples.json).
+Not here: scores. Texts come from the prepared data beside the runs, or from examples.json where a study is published.
 
     for row in hard_examples(facts, Choice(method="lora"))[:20]: print(row.id, row.wrong)
 """
@@ -8,7 +8,7 @@ Not here: scores. Texts are shown only where the study published them (examples.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from paretune.report.wording import Words
 
 AGREED = 0.8  # so large a share of all runs on one other class, in every method, makes a test label look wrong
 PAGE_ROWS = 50
+LONGEST_TEXT = 600
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class HardExample:
         return self.said != self.label and self.said_share >= AGREED and len(self.wrong) > 1
 
 
-def hard_examples(facts: StudyFacts, choice: Choice) -> list[HardExample]:
-    """Test examples that a chosen method (any, if none is chosen) gets wrong at least once, worst first."""
+def hard_examples(facts: StudyFacts, choice: Choice, known: Mapping[str, str] | None = None) -> list[HardExample]:
+    """Test examples that a chosen method (any, if none is chosen) gets wrong at least once, worst first; `known` has
+    texts by id, in place of the published ones."""
     methods = {
         method.label: [run.splits["test"] for _, run in sorted(method.runs.items()) if "test" in run.splits]
         for method in facts.scored
@@ -72,7 +74,9 @@ def hard_examples(facts: StudyFacts, choice: Choice) -> list[HardExample]:
     predicted = {label: np.asarray([run.predictions for run in runs]) for label, runs in methods.items()}
     wrong = {label: (said_se != labels_e).sum(axis=0) for label, said_se in predicted.items()}
     everything_re = np.concatenate(list(predicted.values()))
-    texts = {example.id: example.text for example in facts.examples if example.split == "test"}
+    texts = known
+    if texts is None:
+        texts = {example.id: example.text for example in facts.examples if example.split == "test"}
     counted = [choice.method] if choice.method in wrong else list(wrong)
     total_e = np.sum([wrong[label] for label in counted], axis=0)
     all_e = np.sum(list(wrong.values()), axis=0)
@@ -86,8 +90,12 @@ def hard_examples(facts: StudyFacts, choice: Choice) -> list[HardExample]:
         counts = {name: (int(wrong[name][at]), len(runs)) for name, runs in methods.items()}
         near = bool(first.near_duplicate[at])
         share = times / len(everything_re)
-        found.append(HardExample(identifier, label, texts.get(identifier, ""), counts, str(said), share, near))
+        found.append(HardExample(identifier, label, _cut(texts.get(identifier, "")), counts, str(said), share, near))
     return found
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT].rstrip() + " …"
 
 
 def hard_sheet(rows: Sequence[HardExample], methods: Sequence[str], words: Words) -> Sheet:
@@ -112,8 +120,7 @@ def hard_sheet(rows: Sequence[HardExample], methods: Sequence[str], words: Words
     sheet = plain(words.say("Examples that are got wrong"), columns, table, (1, 2, len(columns) - 1))
     note = words.say(
         "Seeds that get the example wrong / seeds, for each method. A question mark: at least four fifths of all runs "
-        "agree on one other class, which is a hint to look at the label. Texts stand only where the study published "
-        "them."
+        "agree on one other class, which is a hint to look at the label."
     )
     return Sheet(sheet.title, sheet.columns, sheet.rows, (note,), sheet.left)
 

@@ -33,7 +33,7 @@ from paretune.dashboard.mistakes import Choice
 from paretune.dashboard.reader import Reader, reader_of
 from paretune.dashboard.render import Frame, Link, Renderer
 from paretune.dashboard.script_words import budget_words, live_words
-from paretune.dashboard.study_pages import Desk
+from paretune.dashboard.study_pages import Desk, Order, RunColumn
 from paretune.dashboard.verdicts import ledger_of, stamps_of
 from paretune.report.draws import draws_of, for_browser
 from paretune.report.wording import Words, check_language
@@ -77,7 +77,7 @@ class Pages:
     def studies(self, request: Request) -> HTMLResponse:
         """The list."""
         reader, entries = self.reader(request), self.desk.index.studies()
-        body = shelf_pages.list_part(self.desk, entries, reader.words)
+        body = shelf_pages.list_part(self.desk, self.bodies, entries, reader.words)
         version = hashlib.sha256(body.encode()).hexdigest()[:16]
         frame = Frame(
             reader.words.say("Studies"), scripts=("live.js",), live="", version=version, words=live_words(reader.words)
@@ -133,10 +133,16 @@ class Pages:
 
         return self._study(request, name, "examples", make, (), (label, method, str(text), str(page)))
 
-    def runs(self, request: Request, name: str) -> HTMLResponse:
-        """All runs with their states."""
+    def runs(
+        self,
+        request: Request,
+        name: str,
+        sort: Annotated[RunColumn, Query()] = "method",
+        falling: Annotated[bool, Query()] = False,
+    ) -> HTMLResponse:
+        """All runs with their states, scores and costs."""
         entry, reader = self.entry(name), self.reader(request)
-        body = study_pages.runs_part(self.desk, entry, reader.words)
+        body = study_pages.runs_part(self.desk, entry, reader.words, Order(sort, falling))
         frame = self._frame(entry, "runs", reader.words, (), "")
         return self.desk.renderer.page(request, reader, frame, body)
 

@@ -7,7 +7,7 @@ Not here: what the server writes itself. `{name}` is filled in by the script.
 
 from __future__ import annotations
 
-from paretune.report.wording import Words
+from paretune.report.wording import SIZE_UNITS, Words
 
 
 def live_words(words: Words) -> dict[str, str]:
@@ -33,6 +33,8 @@ def budget_words(words: Words) -> dict[str, str]:
     """For the slider."""
     return {
         "free": words.say("no limit"),
+        "mib": SIZE_UNITS[words.lang]["MiB"],
+        "gib": SIZE_UNITS[words.lang]["GiB"],
         "best": words.say("Best within the budget: {methods}."),
         "none": words.say("Nothing fits into this budget."),
         "partly": words.say("In {share} of the resampled studies nothing fits."),

@@ -10,15 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from paretune.dashboard.bodies import Bodies
 from paretune.dashboard.gathered import Gathered
 from paretune.dashboard.index import StudyEntry, progress
 from paretune.dashboard.render import Renderer
 from paretune.dashboard.study_pages import Desk
 from paretune.dashboard.verdicts import Claims, claims_of, ledger_of
 from paretune.dashboard.words import ago, run_state, runs_done, study_state, trouble_text, verdict_of_claim
+from paretune.report.answer import answer_of
 from paretune.report.facts import StudyFacts
-from paretune.report.tables import metric_name
+from paretune.report.tables import metric_name, rows_of
 from paretune.report.wording import Words
 
 STOPPED = ("failed", "oom", "over_budget", "timeout", "cancelled", "interrupted", "unreadable")
@@ -30,6 +33,7 @@ class Row:
 
     name: str
     question: str
+    answer: str
     state: str
     state_text: str
     runs: str
@@ -39,14 +43,29 @@ class Row:
     troubles: tuple[str, ...]
 
 
-def list_part(desk: Desk, entries: Sequence[StudyEntry], words: Words) -> str:
-    """The table of studies."""
-    rows = [row_of(entry, words, time.time()) for entry in entries]
+ANSWERS_SECONDS = 0.7  # how long the list waits for answers that are not worked out yet; they come with the next look
+
+
+def list_part(desk: Desk, bodies: Bodies, entries: Sequence[StudyEntry], words: Words) -> str:
+    """The table of studies, each with its answer."""
+    until = time.monotonic() + ANSWERS_SECONDS
+    rows: list[Row] = []
+    for entry in entries:
+        answer = bodies.soon(
+            ("answer", entry.name, words.lang), entry.facts_version, partial(answer_text, desk, entry, words), until
+        )
+        rows.append(row_of(entry, words, time.time(), words.say("being worked out …") if answer is None else answer))
     ledger = ledger_of(desk.index).is_file()
     return desk.renderer.part("list.html.j2", words, {"rows": rows, "ledger": ledger})
 
 
-def row_of(entry: StudyEntry, words: Words, now: float) -> Row:
+def answer_text(desk: Desk, entry: StudyEntry, words: Words) -> str:
+    """A study's answer in a sentence; empty where its records cannot be used, which its own page explains."""
+    facts = desk.gatherer.gathered(entry).facts
+    return answer_of(facts, rows_of(facts), words) if facts is not None else ""
+
+
+def row_of(entry: StudyEntry, words: Words, now: float, answer: str = "") -> Row:
     """A study as the list shows it."""
     found, study = progress(entry), entry.study
     question = ""
@@ -61,6 +80,7 @@ def row_of(entry: StudyEntry, words: Words, now: float) -> Row:
     return Row(
         name=entry.name,
         question=question,
+        answer=answer,
         state=found.state,
         state_text=study_state(words, found.state),
         runs=runs_done(words, found),

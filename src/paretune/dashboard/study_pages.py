@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from paretune.core.config import JsonObject
 from paretune.dashboard import mistakes
@@ -22,7 +23,9 @@ from paretune.dashboard.kept import Kept
 from paretune.dashboard.render import Renderer, figure_specs
 from paretune.dashboard.tail import News, Place, read_tail
 from paretune.dashboard.words import ago, refusal_text, run_state, trouble_text
+from paretune.records.schema import Measurements
 from paretune.report.build import study_page
+from paretune.report.classes import classes_sheet, pairs_sheet, shown_method, worst_text
 from paretune.report.draws import Draws, chances, draws_of
 from paretune.report.effect_figures import effect_figure, parallel_figure
 from paretune.report.exploration_sheets import suspects_sheet
@@ -36,6 +39,7 @@ from paretune.report.sheets import plain
 from paretune.report.tables import metric_name
 from paretune.report.wording import Words
 
+RunColumn = Literal["id", "method", "seed", "rate", "score", "memory", "seconds", "state", "news"]
 OWN_PAGES = ("data",)  # sections of the report that are pages here
 
 
@@ -172,7 +176,9 @@ def examples_part(desk: Desk, entry: StudyEntry, words: Words, choice: mistakes.
     """Examples by mistakes, churn, and training rows with a suspicious label."""
 
     def make(found: Gathered, facts: StudyFacts) -> str:
-        rows = mistakes.hard_examples(facts, choice)
+        rows = mistakes.hard_examples(facts, choice, found.texts)
+        counted = shown_method(facts, choice.method)
+        pairs = pairs_sheet(counted, words) if counted else None
         pages = max(1, math.ceil(len(rows) / mistakes.PAGE_ROWS))
         at = min(max(page, 1), pages)
         shown = rows[(at - 1) * mistakes.PAGE_ROWS : at * mistakes.PAGE_ROWS]
@@ -188,6 +194,9 @@ def examples_part(desk: Desk, entry: StudyEntry, words: Words, choice: mistakes.
             "found": words.plural("{n} example", "{n} examples", len(rows)),
             "pages": pages,
             "at": at,
+            "texts": _which_texts(found, words),
+            "worst": worst_text(counted, words) if counted else "",
+            "classes": [one for one in (classes_sheet(counted, words, None), pairs) if one] if counted else [],
             "churn": mistakes.churn_sheet(facts, words),
             "suspects": suspects_sheet(found.exploration, words) if suspects and found.exploration else None,
         }
@@ -196,12 +205,89 @@ def examples_part(desk: Desk, entry: StudyEntry, words: Words, choice: mistakes.
     return _with_facts(desk, entry, words, make)
 
 
-def runs_part(desk: Desk, entry: StudyEntry, words: Words) -> str:
-    """All runs with their states, and the form that puts two side by side."""
-    now = time.time()
-    kept = desk.index.kept
-    rows = [_run_row(run, kept, words, now) for run in sorted(entry.runs, key=_by_method)]
-    return desk.renderer.part("runs.html.j2", words, {"rows": rows, "name": entry.name})
+def _which_texts(found: Gathered, words: Words) -> str:
+    """Why only some examples have a text; empty where all have one."""
+    if found.whole_texts:
+        return ""
+    return words.say(
+        "Only the examples in examples.json have a text: a published study carries no data. Where a study ran, its "
+        "prepared data lie beside its runs, and every example has one."
+    )
+
+
+@dataclass(frozen=True)
+class Order:
+    """By which column the runs are sorted; those that have no value in it stand last either way."""
+
+    column: RunColumn = "method"
+    falling: bool = False
+
+
+def runs_part(desk: Desk, entry: StudyEntry, words: Words, order: Order) -> str:
+    """All runs with their states, scores and costs, and the form that puts two side by side."""
+    now, kept = time.time(), desk.index.kept
+    metric = entry.study.metric if entry.study else ""
+    values = {run.id: _run_values(run, kept, metric) for run in entry.runs}
+    known = [run for run in entry.runs if values[run.id][order.column] is not None]
+    known.sort(key=_by_method)
+    known.sort(key=lambda run: values[run.id][order.column] or 0, reverse=order.falling)
+    unknown = sorted((run for run in entry.runs if values[run.id][order.column] is None), key=_by_method)
+    names: dict[RunColumn, str] = {
+        "id": words.say("run"),
+        "method": words.say("method"),
+        "seed": words.say("seed"),
+        "rate": words.say("learning rate"),
+        "score": metric_name(words, metric) if metric else words.say("quality"),
+        "memory": words.say("peak memory"),
+        "seconds": words.say("training time"),
+        "state": words.say("state"),
+        "news": words.say("last news"),
+    }
+    heads = [
+        {
+            "text": text,
+            "left": key in ("id", "method", "state", "news"),
+            "sorted": ("descending" if order.falling else "ascending") if key == order.column else "none",
+            "query": f"?sort={key}&falling={str(_falls_next(key, order)).lower()}",
+        }
+        for key, text in names.items()
+    ]
+    rows = [_run_row(run, kept, words, now, metric) for run in (*known, *unknown)]
+    return desk.renderer.part("runs.html.j2", words, {"rows": rows, "heads": heads, "name": entry.name})
+
+
+def _falls_next(key: RunColumn, order: Order) -> bool:
+    """What a click on a column asks for: first the best score and the newest news, else the least; then the reverse."""
+    return not order.falling if key == order.column else key in ("score", "news")
+
+
+def _run_values(run: RunEntry, kept: Kept, metric: str) -> dict[RunColumn, Any]:
+    """What the columns are sorted by; None where a run has no such value."""
+    spec, measured = run.spec, _measured(run, kept)
+    return {
+        "id": run.id,
+        "method": spec.method if spec else None,
+        "seed": spec.seed if spec else None,
+        "rate": spec.learning_rate if spec else None,
+        "score": _score(measured, metric)[1] if measured else None,
+        "memory": measured.peak_memory_bytes.value if measured else None,
+        "seconds": measured.train_seconds.value if measured else None,
+        "state": run.state,
+        "news": run.newest,
+    }
+
+
+def _measured(run: RunEntry, kept: Kept) -> Measurements | None:
+    found = kept.record(run.folder / "measurements.json", Measurements)
+    return found if isinstance(found, Measurements) else None
+
+
+def _score(measured: Measurements, metric: str) -> tuple[str, float | None]:
+    """The headline metric on test data, else on validation data, and on which of them it is."""
+    for split in ("test", "validation"):
+        if metric in measured.scores.get(split, {}):
+            return split, measured.scores[split][metric]
+    return "", None
 
 
 def _by_method(run: RunEntry) -> tuple[str, int, float, str]:
@@ -209,8 +295,9 @@ def _by_method(run: RunEntry) -> tuple[str, int, float, str]:
     return (spec.method, spec.seed, spec.learning_rate or 0.0, run.id) if spec else ("", 0, 0.0, run.id)
 
 
-def _run_row(run: RunEntry, kept: Kept, words: Words, now: float) -> Mapping[str, str]:
-    spec, status = run.spec, run.status
+def _run_row(run: RunEntry, kept: Kept, words: Words, now: float, metric: str) -> Mapping[str, str]:
+    spec, status, measured = run.spec, run.status, _measured(run, kept)
+    split, score = _score(measured, metric) if measured else ("", None)
     notes = [trouble_text(words, trouble) for trouble in run.troubles]
     if status is not None and status.reason:
         notes.append(status.reason)
@@ -221,6 +308,10 @@ def _run_row(run: RunEntry, kept: Kept, words: Words, now: float) -> Mapping[str
         "method": spec.method if spec else "—",
         "seed": str(spec.seed) if spec else "—",
         "rate": words.rate(spec.learning_rate) if spec and spec.learning_rate else "—",
+        "score": words.number(score) if score is not None else "—",
+        "score_note": words.say("validation") if split == "validation" else "",
+        "memory": words.size(measured.peak_memory_bytes.value) if measured else "—",
+        "seconds": words.duration(measured.train_seconds.value) if measured else "—",
         "state": run.state,
         "state_text": run_state(words, run.state),
         "news": ago(words, max(0.0, now - run.newest)),
@@ -249,8 +340,8 @@ def compare_part(desk: Desk, entry: StudyEntry, words: Words, first: RunEntry, s
     results = result_lines(first, second, desk.index.kept, words)
     values = {
         "name": entry.name,
-        "first": _run_row(first, desk.index.kept, words, time.time()),
-        "second": _run_row(second, desk.index.kept, words, time.time()),
+        "first": _run_row(first, desk.index.kept, words, time.time(), ""),
+        "second": _run_row(second, desk.index.kept, words, time.time(), ""),
         "results": results,
         "differing": [line for line in specs if line.differs],
         "same": plain(

@@ -28,13 +28,17 @@ class Place:
 
 @dataclass
 class News:
-    """What the new lines say: points are (step, loss, seconds since the start); `torn` counts lines that are none."""
+    """What the new lines say: points are (step, loss, seconds since the start); `torn` counts lines that are none.
+
+    `epoch` is the last one after which the run was scored on validation data, with its scores.
+    """
 
     place: Place
     restarted: bool
     points: list[tuple[int, float | None, float]] = field(default_factory=list[tuple[int, float | None, float]])
     steps: int | None = None
     phase: str | None = None
+    epoch: tuple[int, dict[str, float]] | None = None
     scores: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
     torn: int = 0
     rest: int = 0
@@ -74,6 +78,8 @@ def _take(line: bytes, news: News) -> None:
                 news.phase = phase
             case {"event": "EvaluationEnded", "split": str(split), "scores": dict(scores)}:
                 news.scores[split] = {str(name): float(value) for name, value in scores.items()}
+            case {"event": "EpochEvaluated", "epoch": int(epoch), "scores": dict(scores)}:
+                news.epoch = epoch, {str(name): float(value) for name, value in scores.items()}
             case {"event": str()}:
                 pass
             case _:

@@ -18,8 +18,9 @@ from paretune.records.store import StudyFolder, write_atomically
 from paretune.report import cost_sheets, sheets
 from paretune.report.answer import answer, answer_of
 from paretune.report.budgets import budget_sheet
+from paretune.report.classes import MOST_CLASSES, classes_sheet, pairs_sheet, shown_method, worst_text
 from paretune.report.confusion import confusion_figures
-from paretune.report.curves import curve_figure
+from paretune.report.curves import curve_figure, epoch_figure
 from paretune.report.decide import decide_sheet
 from paretune.report.exploration_figures import exploration_figures
 from paretune.report.exploration_sheets import exploration_notes, overview_sheet
@@ -31,6 +32,7 @@ from paretune.report.inference_sheets import inference_sheets
 from paretune.report.latency import latency_figure
 from paretune.report.page import Card, Page, Section, rendered
 from paretune.report.rare_classes import rare_classes_section
+from paretune.report.search_figure import search_figure
 from paretune.report.tables import MethodRow, metric_name, rows_of
 from paretune.report.wording import Words
 
@@ -135,11 +137,11 @@ def _scores(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section |
 
 
 def _training(facts: StudyFacts, words: Words) -> Section:
-    curve = curve_figure(facts, words)
+    figures = [search_figure(facts, words), epoch_figure(facts, words), curve_figure(facts, words)]
     return Section(
         name="training",
         title=words.say("Training"),
-        figures=(curve,) if curve else (),
+        figures=tuple(figure for figure in figures if figure is not None),
         sheets=(cost_sheets.search_sheet(facts, words),),
     )
 
@@ -149,7 +151,23 @@ def _mistakes(facts: StudyFacts, words: Words) -> Section | None:
     if not figures and not cards:
         return None
     intro = (words.say("Examples: what each method said of a text with its first seed."),) if cards else ()
-    return Section("mistakes", words.say("What the methods say"), paragraphs=intro, figures=figures, cards=cards)
+    shown = shown_method(facts)
+    title = words.say("What the methods say")
+    if shown is None:
+        return Section("mistakes", title, paragraphs=intro, figures=figures, cards=cards)
+    pairs = pairs_sheet(shown, words)
+    whole = classes_sheet(shown, words, None)
+    few = len(whole.rows) <= MOST_CLASSES
+    return Section(
+        "mistakes",
+        title,
+        findings=tuple(filter(None, (worst_text(method, words) for method in facts.scored))),
+        first=(classes_sheet(shown, words), *([pairs] if pairs else [])),
+        paragraphs=intro,
+        figures=figures,
+        cards=cards,
+        folded=() if few else (whole,),
+    )
 
 
 def example_cards(facts: StudyFacts) -> list[Card]:

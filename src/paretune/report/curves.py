@@ -1,6 +1,7 @@
-"""Learning curves: the training loss of each method against the step.
+"""Learning curves: the training loss of each method against the step, and its validation score after each epoch.
 
-Not here: scores. A curve is the mean over a method's seeds, smoothed over a fortieth of the steps.
+Not here: scores on test data. A curve of the loss is the mean over a method's seeds, smoothed over a fortieth of the
+steps; one of validation scores is the mean over the seeds that came so far.
 
     figure = curve_figure(facts, Words("en"))
 """
@@ -17,6 +18,7 @@ from paretune.report import axes, ink
 from paretune.report.facts import MethodFacts, StudyFacts
 from paretune.report.labels import spread_out
 from paretune.report.sheets import plain
+from paretune.report.tables import metric_name
 from paretune.report.wording import Words
 
 CURVE_POINTS = 120
@@ -51,6 +53,100 @@ def _curve(method: MethodFacts) -> list[CurvePoint]:
     stride = max(1, len(steps) // CURVE_POINTS)
     kept = sorted({*range(0, len(steps), stride), len(steps) - 1}) if steps else []
     return [CurvePoint(method.label, steps[at], round(smooth[at], 5)) for at in kept]
+
+
+@dataclass(frozen=True)
+class EpochPoint:
+    """The headline metric of a method on validation data after an epoch, mean over `seeds` seeds."""
+
+    method: str
+    epoch: int
+    score: float
+    seeds: int
+
+
+def epoch_data(facts: StudyFacts) -> list[EpochPoint]:
+    """Validation scores after each epoch, for methods whose runs recorded any."""
+    found: list[EpochPoint] = []
+    for method in facts.scored:
+        by_epoch: dict[int, list[float]] = {}
+        for run in method.runs.values():
+            for one in run.validation:
+                if facts.metric in one.scores:
+                    by_epoch.setdefault(one.epoch, []).append(one.scores[facts.metric])
+        found += [
+            EpochPoint(method.label, epoch, float(np.mean(values)), len(values))
+            for epoch, values in sorted(by_epoch.items())
+        ]
+    return found
+
+
+def epoch_chart(points: Sequence[EpochPoint], metric: str, words: Words, width: int) -> JsonObject:
+    """Validation score against the epoch, a line with points for each method."""
+    names = list(dict.fromkeys(point.method for point in points))
+    low, high = axes.padded(min(point.score for point in points), max(point.score for point in points))
+    last = max(point.epoch for point in points)
+    legend = {"orient": "bottom", "columns": 3 if width < 500 else 8, "title": None, "symbolType": "stroke"}
+    method = {"field": "method", "type": "nominal"}
+    colours = [ink.SERIES[index % len(ink.SERIES)] for index in range(len(names))]
+    dashes = [ink.DASHES[index % len(ink.DASHES)] for index in range(len(names))]
+    x = {
+        "field": "epoch",
+        "type": "quantitative",
+        "title": words.say("epoch"),
+        "scale": {"domain": [min(1, points[0].epoch), max(last, 2)], "nice": False},
+        "axis": {"values": list(range(0, last + 1, max(1, last // 10))), "format": "d"},
+    }
+    y = {
+        "field": "score",
+        "type": "quantitative",
+        "title": metric,
+        "scale": {"domain": [low, high], "nice": False, "zero": False},
+    }
+    colour = {**method, "scale": {"domain": names, "range": colours}, "legend": legend}
+    tooltip = [
+        {"field": "method", "title": words.say("method")},
+        {"field": "epoch", "title": words.say("epoch")},
+        {"field": "score", "title": metric, "format": ".3f"},
+    ]
+    layers: list[JsonObject] = [
+        {
+            "mark": {"type": "line", "strokeWidth": 1.6},
+            "encoding": {
+                "x": x,
+                "y": y,
+                "color": colour,
+                "strokeDash": {**method, "scale": {"domain": names, "range": dashes}, "legend": legend},
+            },
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
+            "encoding": {"x": x, "y": y, "color": {**colour, "legend": None}, "tooltip": tooltip},
+        },
+    ]
+    rows: list[JsonObject] = [dict(vars(point)) for point in points]
+    return ink.themed(
+        {"width": width - 75, "height": 260, "data": ink.values(rows), "layer": layers}, _epoch_title(words)
+    )
+
+
+def _epoch_title(words: Words) -> str:
+    return words.say("Validation score after each epoch")
+
+
+def epoch_figure(facts: StudyFacts, words: Words) -> ink.Figure | None:
+    """Validation curves; None where no run recorded scores after its epochs."""
+    points = epoch_data(facts)
+    if not points:
+        return None
+    metric = words.say("{metric} on validation data", {"metric": metric_name(words, facts.metric)})
+    table = [[one.method, words.count(one.epoch), words.number(one.score), words.count(one.seeds)] for one in points]
+    columns = [words.say("method"), words.say("epoch"), metric, words.say("seeds")]
+    caption = words.say("Mean over the seeds of a method; each run is scored on validation data after each epoch.")
+    data: list[JsonObject] = [dict(vars(point)) for point in points]
+    wide, narrow = (epoch_chart(points, metric, words, width) for width in (WIDE, NARROW))
+    title = _epoch_title(words)
+    return ink.Figure("epochs", title, caption, wide, narrow, plain(title, columns, table), data, full_width=True)
 
 
 def curve_chart(points: Sequence[CurvePoint], words: Words, width: int) -> JsonObject:

@@ -69,6 +69,15 @@ class SplitPredictions:
 
 
 @dataclass(frozen=True)
+class EpochScores:
+    """Scores on validation data after an epoch."""
+
+    epoch: int
+    step: int
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
 class ScoredRun:
     """A run that was scored on the test splits; `earlier` has those of the task that it learnt first, "before" the
     study's own and "after" (a baseline: before alone)."""
@@ -81,6 +90,7 @@ class ScoredRun:
     losses: list[tuple[int, float]]
     provenance: JsonObject
     earlier: dict[str, SplitPredictions] = field(default_factory=dict[str, SplitPredictions])
+    validation: list[EpochScores] = field(default_factory=list[EpochScores])
 
 
 @dataclass
@@ -300,7 +310,13 @@ def _add(method: MethodFacts, run: RunFolder, spec: RunSpec, role: Role) -> None
 
 
 def _scored(run: RunFolder, spec: RunSpec, finished: str) -> ScoredRun:
-    losses = [(int(line["step"]), float(line["loss"])) for line in run.events() if line.get("event") == "StepEnded"]
+    events = run.events()
+    losses = [(int(line["step"]), float(line["loss"])) for line in events if line.get("event") == "StepEnded"]
+    epochs = [
+        EpochScores(int(line["epoch"]), int(line["step"]), {name: float(one) for name, one in line["scores"].items()})
+        for line in events
+        if line.get("event") == "EpochEvaluated"
+    ]
     earlier = run.earlier()
     return ScoredRun(
         run.id,
@@ -311,6 +327,7 @@ def _scored(run: RunFolder, spec: RunSpec, finished: str) -> ScoredRun:
         losses,
         run.provenance(),
         {} if earlier is None else _splits(earlier),
+        epochs,
     )
 
 

@@ -16,7 +16,11 @@
   };
   const unit = (value, name) =>
     new Intl.NumberFormat(lang, { style: "unit", unit: name, unitDisplay: "short", maximumSignificantDigits: 3 }).format(value);
-  const size = (bytes) => (bytes >= 1e9 ? unit(bytes / 1e9, "gigabyte") : unit(bytes / 1e6, "megabyte"));
+  // As everywhere in powers of 1024, for which Intl has no units: their names come with the page.
+  const size = (bytes) => {
+    const [value, name] = bytes >= 2 ** 30 ? [bytes / 2 ** 30, said.gib] : [bytes / 2 ** 20, said.mib];
+    return `${new Intl.NumberFormat(lang, { maximumSignificantDigits: 3 }).format(value)}\u00a0${name}`;
+  };
   const duration = (time) =>
     time < 1 ? unit(time * 1000, "millisecond") : time < 120 ? unit(time, "second") : time < 7200 ? unit(time / 60, "minute") : unit(time / 3600, "hour");
   const percent = (share) => new Intl.NumberFormat(lang, { style: "percent", maximumFractionDigits: 0 }).format(share);

@@ -77,6 +77,7 @@
     known.steps = news.steps ?? known.steps;
     known.phase = news.phase || known.phase;
     known.torn += news.torn;
+    known.validation = news.validation || (news.restarted ? "" : known.validation);
     runs.set(news.id, known);
     const { phase, bar, numbers, drawing } = known.parts;
     const last = known.points[known.points.length - 1];
@@ -93,6 +94,7 @@
       texts.push(fill(said.step_only, { step: last[0] }));
     }
     if (last && last[1] !== null) texts.push(fill(said.loss, { loss: number(last[1], 3) }));
+    if (known.validation) texts.push(known.validation);
     if (known.torn) texts.push(fill(said.torn, { count: known.torn }));
     numbers.textContent = texts.join(" · ");
     if (news.points.length || news.restarted) {
