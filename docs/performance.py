@@ -16,6 +16,7 @@ from pipe_tables import table
 
 from paretune.core.config import JsonObject
 from paretune.core.errors import RecordError, said
+from paretune.core.units import size_text
 
 MISSING = "not measured"
 NO_FIGURE = "–"
@@ -77,8 +78,8 @@ def whole(name: str) -> Cell:
     return lambda line: NO_FIGURE if line.get(name) is None else format(line[name], ".0f")
 
 
-def gigabytes(name: str) -> Cell:
-    return lambda line: NO_FIGURE if line.get(name) is None else f"{line[name] / 1e9:.2f} GB"
+def size(name: str) -> Cell:
+    return lambda line: NO_FIGURE if line.get(name) is None else size_text(line[name])
 
 
 SPEED: dict[str, Cell] = {
@@ -92,9 +93,9 @@ SPEED: dict[str, Cell] = {
     "stock's": number("peer_padding_ratio"),
 }
 MEMORY: dict[str, Cell] = {
-    "peak": gigabytes("ours_peak_memory_bytes"),
-    "stock": gigabytes("peer_peak_memory_bytes"),
-    "best": gigabytes("best_peer_peak_memory_bytes"),
+    "peak": size("ours_peak_memory_bytes"),
+    "stock": size("peer_peak_memory_bytes"),
+    "best": size("best_peer_peak_memory_bytes"),
     "÷ stock": number("memory_ratio"),
     "÷ best": number("memory_ratio_best_peer"),
     "÷ stock full fine-tuning": lambda line: (
@@ -170,7 +171,7 @@ def short_table(folder: Path, lang: str) -> str:
     lines = [(case, read_line(folder / f"{case.file}.json")) for case in CASES]
     rows = [[f"`{case.model}`", case.method, *(cell(line) for cell in cells)] for case, line in lines if line]
     if lang == "ru":
-        rows = [[one.replace(".", ",").replace(" GB", " ГБ") for one in row] for row in rows]
+        rows = [[one.replace(".", ",").replace(" GiB", " ГиБ").replace(" MiB", " МиБ") for one in row] for row in rows]
     return table(SHORT_HEADS[lang], rows)
 
 

@@ -21,6 +21,7 @@ from typer.exceptions import TyperException
 from paretune import cli_bench, cli_looking, cli_planning, cli_serving
 from paretune.cli_options import JsonFlag, LangOption, language, say_json
 from paretune.core.disk import cannot_write
+from paretune.core.encodings import make_safe
 from paretune.core.errors import ParetuneError, RunError, StorageError, UsageError, said
 
 app = typer.Typer(
@@ -83,6 +84,7 @@ def study(
 
     from paretune.report.build import answer, build
     from paretune.report.tables import nothing_scored, open_ends, summary, terminal_table
+    from paretune.report.terminal import print_table
     from paretune.stats.metrics import TOKEN_METRICS
     from paretune.study.design import read_study_file
     from paretune.study.progress import Terminal
@@ -97,7 +99,7 @@ def study(
     pages = {one: build(folder.path, one) for one in ("en", "ru")}
     console = Console()
     said_answer = answer(folder.path, spoken)
-    console.print(terminal_table(folder.path, spoken))
+    print_table(terminal_table(folder.path, spoken), console)
     console.print(said_answer, highlight=False, markup=False)
     print(f"{'Отчёт' if spoken == 'ru' else 'Report'}: {pages[spoken]}")
     rows = summary(folder.path)
@@ -187,11 +189,12 @@ def _study_page(folder: Path, spoken: str, out: Path | None, json_line: bool) ->
 
     from paretune.report.build import answer, build
     from paretune.report.tables import terminal_table
+    from paretune.report.terminal import print_table
 
     page = build(folder, spoken, out)
     said_answer = answer(folder, spoken)
     console = Console()
-    console.print(terminal_table(folder, spoken))
+    print_table(terminal_table(folder, spoken), console)
     console.print(said_answer, highlight=False, markup=False)
     print(f"{'Отчёт' if spoken == 'ru' else 'Report'}: {page}")
     say_json(json_line, {"report": str(page), "answer": said_answer})
@@ -221,10 +224,11 @@ def publish(
     json_line: JsonFlag = False,
 ) -> None:
     """Copy records and predictions of a study (no weights, no data) for others to read."""
+    from paretune.core.units import size_text
     from paretune.study.publish import publish as copy_records
 
     target, size = copy_records(folder, results)
-    print(f"published {target} ({size / 1e6:.1f} MB)")
+    print(f"published {target} ({size_text(size)})")
     say_json(json_line, {"results": str(target), "bytes": size})
 
 
@@ -295,6 +299,7 @@ app.add_typer(bench, name="bench")
 def main() -> None:
     """Entry point: what goes wrong becomes one line on standard error and an exit code."""
     arguments = sys.argv[1:] or ["--help"]
+    make_safe(sys.stdout, sys.stderr)
     try:
         code = app(arguments, prog_name="paretune", standalone_mode=False)  # the code of a typer.Exit
     except ParetuneError as error:

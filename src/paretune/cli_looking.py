@@ -25,11 +25,12 @@ def tell_tokens(folder: StudyFolder, lang: str, json_line: bool) -> None:
     from rich.console import Console
 
     from paretune.core.errors import RunError, said
+    from paretune.report.terminal import print_table
     from paretune.report.token_table import open_token_ends, token_note, token_rows, token_table
     from paretune.report.wording import Words
 
     words, rows = Words(lang), token_rows(folder)
-    Console().print(token_table(folder, rows, words))
+    print_table(token_table(folder, rows, words), Console())
     print(token_note(words))
     undecided = open_token_ends(rows)
     quality = {row.method: row.nll for row in rows}

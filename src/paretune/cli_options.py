@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -33,4 +34,5 @@ def language(wanted: str | None) -> str:
 
 def say_json(wanted: bool, tree: dict[str, Any]) -> None:
     if wanted:
-        print(json.dumps(tree, ensure_ascii=False))
+        whole = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"  # else escapes lose no sign
+        print(json.dumps(tree, ensure_ascii=not whole))

@@ -96,8 +96,8 @@ def test_cards_show_the_evidence(visit: Visit) -> None:
     page = visit.open("adapters")
     card = page.locator("article.adapter").nth(0)
     expect(card).to_contain_text("macro-F1")
-    expect(card).to_contain_text("95 % interval 0.860 … 0.886")
-    expect(card).to_contain_text("1.34 MB".replace(" ", "\u00a0"))
+    expect(card).to_contain_text("95 % interval [0.860 … 0.886]")
+    expect(card).to_contain_text("1.28 MiB".replace(" ", "\u00a0"))
     expect(card).to_contain_text(
         "Below a confidence of 82.0%, fitted on 1 validation row for at most 10.0% wrong answers."
     )

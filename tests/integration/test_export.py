@@ -360,7 +360,9 @@ def test_a_budget_is_felt_and_named(tmp_path: Path) -> None:
     study = made_up(tmp_path, {"full": 0.95, "lora": 0.95, "last2": 0.95, "bitfit": 0.85, "head": 0.6})
     slow = choose_run(study, None, 10**6, "en")
     assert slow.method == "last2" and "within the budget of" in slow.why["en"]
-    with pytest.raises(ConfigError, match=r"fits 900.MB; expected at least 1.0\d.GB and 21.+ for last2, the cheapest"):
+    with pytest.raises(
+        ConfigError, match=r"fits 858.MiB; expected at least 1.0\d.GiB and 21.+ for last2, the cheapest"
+    ):
         choose_run(study, 900 * 10**6, None, "en")
     with pytest.raises(ConfigError, match="for last2, the cheapest"):
         choose_run(study, None, 12.0, "en")

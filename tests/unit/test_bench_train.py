@@ -150,7 +150,7 @@ def test_the_page_says_what_was_not_measured(performance: ModuleType, tmp_path: 
     """Without files every case, three models by two methods, in each of the three tables."""
     page = performance.performance_page(tmp_path)
     assert page.count("| not measured |") == 18
-    assert "GB" not in page
+    assert "GiB" not in page
 
 
 def test_the_page_shows_what_was(performance: ModuleType, tmp_path: Path) -> None:

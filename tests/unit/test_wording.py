@@ -111,8 +111,8 @@ def test_numbers_follow_the_language() -> None:
 def test_sizes_and_durations() -> None:
     """Units are the language's and change with the size."""
     ru, en = Words("ru"), Words("en")
-    assert ru.size(1_234_000_000) == f"1,23{NBSP}ГБ"
-    assert en.size(512_300_000) == f"512{NBSP}MB"
+    assert ru.size(1_234_000_000) == f"1,15{NBSP}ГиБ"
+    assert en.size(512_300_000) == f"489{NBSP}MiB"
     assert ru.duration(0.0042) == f"4,2{NBSP}мс"
     assert en.duration(200) == f"3{NBSP}min 20{NBSP}sec"
     assert ru.duration(7260) == f"2{NBSP}ч 1{NBSP}мин"

@@ -201,7 +201,7 @@ def _scores(facts: CardFacts, words: Words) -> str:
     texts = _TEXTS[words.lang]
     lines = [texts["head"], "|---|---|---|---|---|"]
     for one in facts.scores:
-        spread = f" [{words.spread(one.low, one.high)}]" if one.low is not None and one.high is not None else ""
+        spread = f" {words.spread(one.low, one.high)}" if one.low is not None and one.high is not None else ""
         mean = f"{words.number(one.mean)}{spread}"
         name = metric_name(words, one.metric)
         lines.append(f"| {one.split} | {name} | {mean} | {one.seeds} | {words.number(one.this_model)} |")

@@ -22,10 +22,9 @@ from paretune.stats.metrics import metric_named
 # Sentences of this file alone; the report's catalogues hold what pages say.
 _TEXTS: Mapping[str, Mapping[str, str]] = {
     "en": {
-        "better": "{method}: in {metric} better than {control} ({difference}, 95 % interval {interval}){memory}",
+        "better": "{method}: in {metric} better than {control} ({difference} {interval}){memory}",
         "equivalent": (
-            "{method}: in {metric} equivalent to {control} within ±{margin} ({difference}, 95 % interval {interval})"
-            "{memory}"
+            "{method}: in {metric} equivalent to {control} within ±{margin} ({difference} {interval}){memory}"
         ),
         "control_cheapest": "{method}, the control: no method shown to be as good in {metric} needs less memory",
         "control_best": "{method}, the control: every other method that was tried is worse in {metric}",
@@ -46,10 +45,9 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
         "by_hand": "{method}, seed {seed}: chosen by hand, run {run}",
     },
     "ru": {
-        "better": "{method}: лучше, чем {control} ({metric}: {difference}, 95-процентный интервал {interval}){memory}",
+        "better": "{method}: лучше, чем {control} ({metric}: {difference} {interval}){memory}",
         "equivalent": (
-            "{method}: равноценен {control} в пределах ±{margin} ({metric}: {difference}, 95-процентный интервал "
-            "{interval}){memory}"
+            "{method}: равноценен {control} в пределах ±{margin} ({metric}: {difference} {interval}){memory}"
         ),
         "control_cheapest": (
             "{method}, контроль: ни одному из методов, для которых показано, что они не хуже (метрика — {metric}), не "

@@ -132,13 +132,12 @@ def _trade_off(facts: StudyFacts, best: MethodRow, control: MethodRow, supported
         }
         if best.verdict == "better":
             head = words.say(
-                "Take {method}: in {metric} it is better than {control} ({difference}, 95 % interval {interval})",
+                "Take {method}: in {metric} it is better than {control} ({difference} {interval})",
                 values,
             )
         else:
             head = words.say(
-                "Take {method}: in {metric} it is equivalent to {control} within ±{margin} ({difference}, 95 % "
-                "interval {interval})",
+                "Take {method}: in {metric} it is equivalent to {control} within ±{margin} ({difference} {interval})",
                 values,
             )
         if best.peak_memory_bytes and control.peak_memory_bytes:

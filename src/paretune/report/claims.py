@@ -393,7 +393,7 @@ def _figure(one: Evidence, words: Words) -> str:
     if one.low is None or one.high is None:
         return text
     interval = words.spread(one.low, one.high, digits, signed=quality)
-    return words.say("{estimate} (95 % interval {interval})", {"estimate": text, "interval": interval})
+    return f"{text} {interval}"
 
 
 def _bench_figure(value: float, date: str, words: Words) -> str:

@@ -240,22 +240,18 @@ def quality_text(words: Words, row: MethodRow) -> str:
     """Mean and t interval; the mean alone where there is one seed."""
     if row.quality is None:
         return words.say("not measured")
-    if row.quality_interval is None:
-        return words.number(row.quality)
-    return f"{words.number(row.quality)} [{words.spread(*row.quality_interval)}]"
+    return words.interval(row.quality, row.quality_interval)
 
 
 def difference_text(words: Words, row: MethodRow) -> str:
     """Difference to the control with its crossed interval."""
     if row.difference is None:
         return "—"
-    if row.difference_interval is None:
-        return words.number(row.difference, signed=True)
-    return f"{words.number(row.difference, signed=True)} [{words.spread(*row.difference_interval, signed=True)}]"
+    return words.interval(row.difference, row.difference_interval, signed=True)
 
 
 def terminal_table(folder: Path, lang: str) -> Table:
-    """The summary for a terminal of 100 columns.
+    """The summary for a terminal; `terminal.py` fits it to a width.
 
     Raises:
         ConfigError: an unknown language. RecordError: no study's folder.
@@ -270,23 +266,19 @@ def terminal_table(folder: Path, lang: str) -> Table:
         pad_edge=False,
         header_style="bold",
     )
-    table.add_column(words.say("method"), overflow="fold", max_width=20)
+    table.add_column(words.say("method"), no_wrap=True)
     table.add_column(words.say("quality [95 %]"), justify="right", no_wrap=True)
     table.add_column(words.say("to control"), justify="right", no_wrap=True)
-    table.add_column(words.say("verdict"), max_width=13)
+    table.add_column(words.say("verdict"))
     table.add_column(words.say("memory"), justify="right", no_wrap=True)
     table.add_column(words.say("training"), justify="right")
-    table.add_column(words.say("runs"), max_width=12)
+    table.add_column(words.say("runs"))
     styles = {"better": "green", "worse": "red", "equivalent": "cyan", "undecided": "yellow"}
     for row in rows_of(facts):
-        quality = words.say("not measured") if row.quality is None else words.number(row.quality)
-        difference = "—" if row.difference is None else words.number(row.difference, signed=True)
-        quality += _half_width(row.quality_interval, words)
-        difference += _half_width(row.difference_interval, words)
         table.add_row(
             row.method,
-            quality,
-            difference,
+            quality_text(words, row),
+            difference_text(words, row),
             Text(verdict_name(words, row), style=styles.get(row.verdict or "", "")),
             words.size(row.peak_memory_bytes.value) if row.peak_memory_bytes else "—",
             words.duration(row.train_seconds.value) if row.train_seconds else "—",
@@ -319,8 +311,3 @@ def markdown_table(folder: Path, lang: str) -> str:
         cells = [row.method, quality_text(words, row), difference_text(words, row), verdict_name(words, row)]
         lines.append([*cells, memory, seconds, parameters])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _half_width(interval: tuple[float, float] | None, words: Words) -> str:
-    """Student's t intervals are symmetric, so that one number says both ends."""
-    return f" ±{words.number((interval[1] - interval[0]) / 2)}" if interval else ""

@@ -144,23 +144,23 @@ def token_table(folder: StudyFolder, rows: list[TokenRow], words: Words) -> Tabl
     metric = words.say("nats per token, less is better")
     title = f"{study.name}: {metric}{pilot}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column(words.say("method"), overflow="fold", max_width=20)
+    table.add_column(words.say("method"), no_wrap=True)
     table.add_column(words.say("quality [95 %]"), justify="right", no_wrap=True)
     table.add_column(words.say("to control"), justify="right", no_wrap=True)
-    table.add_column(words.say("verdict"), max_width=13)
+    table.add_column(words.say("verdict"))
     table.add_column(words.say("perplexity"), justify="right")
     table.add_column(words.say("bits per byte"), justify="right")
     table.add_column(words.say("memory"), justify="right")
     table.add_column(words.say("training"), justify="right")
-    table.add_column(words.say("runs"), max_width=12)
+    table.add_column(words.say("runs"))
     for row in rows:
         table.add_row(
             row.method,
-            _number(row.nll, words) + _half_width(row.nll_interval, words),
-            _number(row.difference, words, signed=True) + _half_width(row.difference_interval, words),
+            "—" if row.nll is None else words.interval(row.nll, row.nll_interval),
+            "—" if row.difference is None else words.interval(row.difference, row.difference_interval, signed=True),
             words.say("control") if row.control else _verdict(row.verdict, words),
             "—" if row.perplexity is None else words.number(row.perplexity, 2),
-            _number(row.bits_per_byte, words),
+            "—" if row.bits_per_byte is None else words.number(row.bits_per_byte),
             words.size(row.peak_memory_bytes) if row.peak_memory_bytes is not None else "—",
             words.duration(row.train_seconds) if row.train_seconds is not None else "—",
             ", ".join(
@@ -168,14 +168,6 @@ def token_table(folder: StudyFolder, rows: list[TokenRow], words: Words) -> Tabl
             ),
         )
     return table
-
-
-def _number(value: float | None, words: Words, *, signed: bool = False) -> str:
-    return "—" if value is None else words.number(value, signed=signed)
-
-
-def _half_width(interval: tuple[float, float] | None, words: Words) -> str:
-    return f" ±{words.number((interval[1] - interval[0]) / 2)}" if interval else ""
 
 
 def _verdict(verdict: str | None, words: Words) -> str:

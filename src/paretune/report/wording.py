@@ -23,9 +23,15 @@ from babel.units import format_unit
 
 from paretune.core.config import nearest
 from paretune.core.errors import ConfigError, said
+from paretune.core.units import UNITS, in_unit, unit_digits
 
 LANGUAGES = ("en", "ru")
 MINUS = "\N{MINUS SIGN}"
+NO_BREAK = "\N{NO-BREAK SPACE}"
+SIZE_UNITS = {  # the tables of CLDR have no binary units
+    "en": {unit: unit for unit in UNITS},
+    "ru": {"KiB": "КиБ", "MiB": "МиБ", "GiB": "ГиБ", "TiB": "ТиБ"},
+}
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -48,6 +54,12 @@ def _translations(lang: str) -> gettext.GNUTranslations:
     write_mo(compiled, read_po(io.BytesIO(path.read_bytes()), locale=lang))
     compiled.seek(0)
     return gettext.GNUTranslations(compiled)
+
+
+def _pattern(value: float) -> str:
+    """A pattern of CLDR with at most the decimals that a value of a unit has."""
+    digits = unit_digits(value)
+    return "#,##0" + ("." + "#" * digits if digits else "")
 
 
 class Words:
@@ -108,18 +120,16 @@ class Words:
         return f"{number}·10{str(int(exponent)).translate(SUPERSCRIPTS)}"
 
     def _unit(self, value: float, unit: str) -> str:
-        digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-        pattern = "#,##0" + ("." + "#" * digits if digits else "")
-        return format_unit(value, unit, length="short", format=pattern, locale=self.locale).replace(
-            " ", "\N{NO-BREAK SPACE}"
-        )
+        pattern = _pattern(value)
+        return format_unit(value, unit, length="short", format=pattern, locale=self.locale).replace(" ", NO_BREAK)
 
     def size(self, size_bytes: float) -> str:
-        """Bytes in decimal units."""
-        for limit, unit in ((1e9, "digital-gigabyte"), (1e6, "digital-megabyte"), (1e3, "digital-kilobyte")):
-            if abs(size_bytes) >= limit:
-                return self._unit(size_bytes / limit, unit)
-        return self._unit(size_bytes, "digital-byte")
+        """Bytes in powers of 1024: 1.5 GiB, 1,5 ГиБ."""
+        value, unit = in_unit(size_bytes)
+        if unit == "B":
+            return self._unit(value, "digital-byte")
+        text = format_decimal(value, format=_pattern(value), locale=self.locale).replace("-", MINUS)
+        return f"{text}{NO_BREAK}{SIZE_UNITS[self.lang][unit]}"
 
     def duration(self, seconds: float) -> str:
         """Seconds as milliseconds, seconds, minutes or hours, two units at most."""
@@ -146,8 +156,13 @@ class Words:
         return text.replace(" ", "\N{NO-BREAK SPACE}")
 
     def spread(self, low: float, high: float, digits: int = 3, signed: bool = False) -> str:
-        """The two ends of an interval."""
-        return f"{self.number(low, digits, signed)} … {self.number(high, digits, signed)}"
+        """An interval in the one form that all outputs have: [0.924 … 0.970]."""
+        return f"[{self.number(low, digits, signed)} … {self.number(high, digits, signed)}]"
+
+    def interval(self, value: float, ends: tuple[float, float] | None, digits: int = 3, signed: bool = False) -> str:
+        """A value and its interval: 0.947 [0.924 … 0.970]; the value alone where there is no interval."""
+        text = self.number(value, digits, signed)
+        return text if ends is None else f"{text} {self.spread(*ends, digits, signed)}"
 
     def series(self, items: list[str]) -> str:
         """ "a, b and c"."""

@@ -7,16 +7,14 @@ Not here: which method is first (`advise.py`). Every figure stands with its unce
 
 from __future__ import annotations
 
-import io
 import math
-import textwrap
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console
 from rich.table import Table
 
 from paretune.report.facts import bounds
 from paretune.report.tables import metric_name, state_name
+from paretune.report.terminal import fitted, wrapped
 from paretune.report.wording import Words
 from paretune.study.advise import Advice, Advised, Fit
 from paretune.study.advise_case import REACH, Case, Distance
@@ -40,11 +38,7 @@ def advise_lines(advice: Advice, words: Words, columns: int = COLUMNS) -> list[s
 
 def _lines(part: str | Table, columns: int) -> list[str]:
     """A table as it is drawn; a sentence, its further lines set in."""
-    if isinstance(part, str):
-        return textwrap.wrap(part, columns, subsequent_indent="  ", break_on_hyphens=False)
-    sink = io.StringIO()
-    Console(file=sink, width=columns, color_system=None).print(part)
-    return [line.rstrip() for line in sink.getvalue().splitlines()]
+    return wrapped(part, columns) if isinstance(part, str) else fitted(part, columns)
 
 
 def _head(advice: Advice, words: Words) -> str:
@@ -112,7 +106,7 @@ def _difference(one: Advised, advice: Advice, words: Words) -> str:
     estimate, ends = words.number(one.difference.estimate, signed=True), bounds(one.difference)
     if ends is None:
         return words.say("{estimate} (one seed)", {"estimate": estimate})
-    return f"{estimate} [{words.spread(*ends, signed=True)}]"
+    return f"{estimate} {words.spread(*ends, signed=True)}"
 
 
 def _seconds(one: Advised, words: Words) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from paretune.core.config import JsonObject
+from paretune.core.units import size_text
 from paretune.measure.flops import Arithmetic
 from paretune.measure.speed import Sample
 
@@ -119,7 +120,7 @@ def report_lines(found: JsonObject) -> list[str]:
         return "not measured" if value is None else format(value, form)
 
     def gigabytes(name: str) -> str:
-        return "not measured" if found[name] is None else f"{found[name] / 1e9:.2f} GB"
+        return "not measured" if found[name] is None else size_text(found[name])
 
     best = f" ({found['best_peer']})" if found["best_peer"] else ""
     return [

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from paretune.core.config import JsonObject
 from paretune.core.limits import memory_limit_bytes
-from paretune.core.units import parse_bytes, parse_seconds
+from paretune.core.units import parse_bytes, parse_seconds, size_text
 from paretune.study.design import Study, read_study_file
 from paretune.study.plan_record import errors, summary
 from paretune.study.planner import Limits, MethodPlan, Option, StudyPlan, plan_study
@@ -23,7 +23,6 @@ from paretune.study.trial_steps import Trial
 
 CERTIFY_SECONDS = 600.0
 CERTIFY_STEPS = 3
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def certify(plan: StudyPlan, study: Study, note: Callable[[str], None]) -> Certi
         return None
     method, option = max(fitting, key=lambda one: one[1].memory_bytes)
     cap = int(plan.limits.memory_bytes)
-    note(f"certifying: {method.label} under a cap of {_bytes(cap)}")
+    note(f"certifying: {method.label} under a cap of {size_text(cap)}")
     choice = study.methods[method.label]
     end = run_trial(
         Trial(
@@ -99,10 +98,6 @@ def certify(plan: StudyPlan, study: Study, note: Callable[[str], None]) -> Certi
     return Certificate(method.label, cap, end.sample is not None, end.reason, peak)
 
 
-def _bytes(value: float) -> str:
-    return f"{value / GIB:.2f} GiB" if value >= GIB else f"{value / 2**20:.0f} MiB"
-
-
 def _time(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.1f} s"
@@ -118,7 +113,7 @@ def _setting(option: Option) -> str:
 
 def lines(plan: StudyPlan, record: JsonObject | None, certificate: Certificate | None = None) -> list[str]:
     """The plan in words."""
-    memory = "no limit" if plan.limits.memory_bytes is None else _bytes(plan.limits.memory_bytes)
+    memory = "no limit" if plan.limits.memory_bytes is None else size_text(plan.limits.memory_bytes)
     longest = "no limit" if plan.limits.seconds is None else _time(plan.limits.seconds)
     found = [f"{plan.name}: {plan.model}; a run may take {memory} of memory and {longest}"]
     for method in plan.methods:
@@ -145,9 +140,9 @@ def lines(plan: StudyPlan, record: JsonObject | None, certificate: Certificate |
 
 
 def _certificate_line(one: Certificate) -> str:
-    where = f"{one.method} under an enforced cap of {_bytes(one.cap_bytes)}"
+    where = f"{one.method} under an enforced cap of {size_text(one.cap_bytes)}"
     if one.held:
-        peak = "" if one.peak_memory_bytes is None else f", peak {_bytes(one.peak_memory_bytes)}"
+        peak = "" if one.peak_memory_bytes is None else f", peak {size_text(one.peak_memory_bytes)}"
         return f"certified: {where} trained and evaluated{peak}"
     return f"not certified: {where}: {one.reason}"
 
@@ -160,10 +155,11 @@ def _method_lines(method: MethodPlan, limits: Limits) -> list[str]:
     assert method.own is not None and method.total_seconds is not None, "what has an option has its own"
     found = [
         f"{method.label}: {_verdict(method, limits)}",
-        f"  trains {predicted.trainable_parameters:,} parameters, adapter {_bytes(predicted.adapter_bytes)}, "
+        f"  trains {predicted.trainable_parameters:,} parameters, adapter {size_text(predicted.adapter_bytes)}, "
         f"{predicted.train_flops:.3g} FLOP a run",
-        f"  memory {_bytes(best.memory_bytes)} under a cap, {_bytes(predicted.peak_memory_bytes or 0.0)} resident: "
-        + ", ".join(f"{name} {_bytes(value)}" for name, value in predicted.parts.items() if abs(value) >= 2**20),
+        f"  memory {size_text(best.memory_bytes)} under a cap, "
+        f"{size_text(predicted.peak_memory_bytes or 0.0)} resident: "
+        + ", ".join(f"{name} {size_text(value)}" for name, value in predicted.parts.items() if abs(value) >= 2**20),
         "  seconds: "
         + ", ".join(f"{name} {value:.1f}" for name, value in predicted.seconds.items())
         + f", predict {best.scoring.seconds:.1f}, latency {best.scoring.latency_seconds:.1f}; "
@@ -181,7 +177,7 @@ def _verdict(method: MethodPlan, limits: Limits) -> str:
     assert method.nearest is not None
     misses = method.nearest.misses(limits)
     over = " and ".join(
-        f"{_bytes(value)} too much memory" if name == "memory_bytes" else f"{_time(value)} too long"
+        f"{size_text(value)} too much memory" if name == "memory_bytes" else f"{_time(value)} too long"
         for name, value in misses.items()
     )
     shorter = f"; with max_tokens = {method.shorter_tokens} it would fit" if method.shorter_tokens else ""

@@ -2,6 +2,7 @@
 
 export const NONE = "—";
 
+const BINARY = { en: ["KiB", "MiB", "GiB"], ru: ["КиБ", "МиБ", "ГиБ"] };
 const MINUS = "\u2212";
 const formats = new Map();
 
@@ -32,8 +33,12 @@ export function numbersOf(language) {
   };
   const size = (bytes) => {
     if (!isNumber(bytes)) return NONE;
-    for (const [limit, name] of [[1e9, "gigabyte"], [1e6, "megabyte"], [1e3, "kilobyte"]]) {
-      if (Math.abs(bytes) >= limit) return unit(bytes / limit, name);
+    // in powers of 1024, as in the report; Intl has no units of that kind
+    for (const [limit, at] of [[2 ** 30, 2], [2 ** 20, 1], [2 ** 10, 0]]) {
+      if (Math.abs(bytes) < limit) continue;
+      const value = bytes / limit;
+      const digits = value >= 100 ? 0 : value >= 10 ? 1 : 2;
+      return `${write(value, { maximumFractionDigits: digits })}\u00a0${BINARY[language.startsWith("ru") ? "ru" : "en"][at]}`;
     }
     return unit(bytes, "byte");
   };
@@ -46,6 +51,6 @@ export function numbersOf(language) {
     const rest = Math.floor((seconds - whole * step) / (step / 60));
     return unit(whole, big) + (rest ? " " + unit(rest, small) : "");
   };
-  const range = (low, high, digits = 3) => `${decimal(low, digits)} … ${decimal(high, digits)}`;
+  const range = (low, high, digits = 3) => `[${decimal(low, digits)} … ${decimal(high, digits)}]`;
   return { decimal, count, percent, size, duration, range };
 }
