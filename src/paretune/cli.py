@@ -1,8 +1,8 @@
 """The command line: a verb parses, calls one function and prints. Heavy imports stay inside the verbs.
 
-Not here: anything that another program could not call as a function, nor the verbs of looking at records
-(`cli_looking.py`), exporting and serving (`cli_serving.py`). Exit codes: 0 done, 1 failed, 2 wrong usage or bad input,
-3 done but something is undecided or over budget.
+Not here: anything that another program could not call as a function, nor the verbs of a user's data (`cli_data.py`),
+looking at records (`cli_looking.py`), exporting and serving (`cli_serving.py`). Exit codes: 0 done, 1 failed, 2 wrong
+usage or bad input, 3 done but something is undecided or over budget.
 
     paretune study studies/demo.toml
 """
@@ -18,8 +18,8 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from paretune import cli_bench, cli_looking, cli_planning, cli_serving
-from paretune.cli_options import JsonFlag, LangOption, language, say_json
+from paretune import cli_bench, cli_data, cli_looking, cli_planning, cli_serving
+from paretune.cli_options import DataOption, JsonFlag, LangOption, StudyArgument, data_folder, language, say_json
 from paretune.core.disk import cannot_write
 from paretune.core.encodings import make_safe
 from paretune.core.errors import ParetuneError, RunError, StorageError, UsageError, said
@@ -32,43 +32,9 @@ app = typer.Typer(
     help="Which way of adapting this language model to my data gives the most quality for the cost?",
 )
 
-DataOption = Annotated[Path | None, typer.Option("--data", help="Folder where the study's data paths start.")]
-StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
-
+cli_data.add_to(app)
 
 INTERRUPTED = "interrupted; the next call goes on where this one stopped"
-
-
-def _base(data: Path | None) -> Path | None:
-    if data is not None and not data.is_dir():
-        raise UsageError(said(f"--data {data}", "a folder that exists"))
-    return data
-
-
-@app.command()
-def new(
-    out: Annotated[Path, typer.Argument(help="Where to write the study file.")] = Path("study.toml"),
-    data: Annotated[Path | None, typer.Option("--data", help="Your CSV, TSV, JSONL or Parquet file.")] = None,
-    text: Annotated[str | None, typer.Option("--text", help="Column that holds the text.")] = None,
-    label: Annotated[str | None, typer.Option("--label", help="Column that holds the label.")] = None,
-    test: Annotated[Path | None, typer.Option("--test", help="Test file; without it a part is set aside.")] = None,
-    model: Annotated[str, typer.Option("--model", help="asset:NAME, path:FOLDER or hub:OWNER/NAME.")] = "",
-    encoding: Annotated[str, typer.Option("--encoding", help="Encoding of the file, such as cp1251.")] = "utf-8",
-    separator: Annotated[str | None, typer.Option("--separator", help="Sign between columns, such as ;.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
-    json_line: JsonFlag = False,
-) -> None:
-    """Write a commented study file for your own data; what is not given is asked for."""
-    from paretune.study.new import Answers, columns_of, write_study_file
-
-    data = data or Path(typer.prompt("File with your texts (CSV, TSV, JSONL or Parquet)"))
-    columns = columns_of(data, encoding, separator)
-    text_column: str = text or typer.prompt(f"Column of the text ({', '.join(columns)})")
-    label_column: str = label or typer.prompt(f"Column of the label ({', '.join(columns)})")
-    answers = Answers(data, text_column, label_column, test, model, encoding, separator)
-    written = write_study_file(out, answers, force)
-    print(f"wrote {written}; next: paretune study {shlex.quote(str(written))}")
-    say_json(json_line, {"study": str(written)})
 
 
 @app.command()
@@ -92,7 +58,7 @@ def study(
 
     spoken = language(lang)
     command = f"paretune study {file}" + (" --data DATA" if data else "")
-    folder = run_study(read_study_file(file, _base(data)), runs, Terminal(Console(stderr=True)), command)
+    folder = run_study(read_study_file(file, data_folder(data)), runs, Terminal(Console(stderr=True)), command)
     if folder.study().metric in TOKEN_METRICS:
         cli_looking.tell_tokens(folder, spoken, json_line)
         return
@@ -125,34 +91,6 @@ def _offer_export(folder: Path, spoken: str) -> None:
     program = shlex.quote(sys.argv[0] if "/" in sys.argv[0] else "paretune")
     print(f"  {program} export {shlex.quote(str(folder))} --to bundle --best --out {shlex.quote(str(bundle))}")
     print(f"  {program} serve {shlex.quote(str(bundle))}")
-
-
-@app.command()
-def explore(
-    file: StudyArgument,
-    data: DataOption = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for explore.html and explore.json.")] = Path("explore"),
-    lang: LangOption = None,
-    json_line: JsonFlag = False,
-) -> None:
-    """Look at a study's data before anything is trained: numbers, figures, suspected label errors."""
-    from paretune.data.explore import explore as look_at
-    from paretune.data.prepare import prepare
-    from paretune.models.tokenizer import read_tokenizer
-    from paretune.records.store import write_atomically
-    from paretune.report.explore_page import build_exploration
-    from paretune.study.design import read_study_file
-    from paretune.tasks.task import TASKS
-
-    spoken = language(lang)
-    checked = read_study_file(file, _base(data))
-    settings, source = checked.file, checked.file.model.source
-    prepared = prepare(settings.data, checked.base, TASKS.load(settings.task.kind).labelled)
-    found = look_at(prepared, read_tokenizer(source), source, settings.train.max_tokens, settings.data.train)
-    write_atomically(out / "explore.json", found.model_dump_json(indent=1))
-    page = build_exploration(found, spoken, out / "explore.html")
-    print(f"wrote {page} and {out / 'explore.json'}")
-    say_json(json_line, {"page": str(page), "rows": found.rows, "suspects": found.suspect_rows, "leaks": found.leaks})
 
 
 @app.command()

@@ -10,14 +10,30 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from paretune.core.errors import UsageError, said
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Make the last line of standard output one JSON object.")]
 LangOption = Annotated[
     str | None, typer.Option("--lang", help="Language of words and numbers: ru or en; else that of the environment.")
 ]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder where the study's data paths start.")]
+StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
+
+
+def data_folder(data: Path | None) -> Path | None:
+    """The folder of `--data`.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if data is not None and not data.is_dir():
+        raise UsageError(said(f"--data {data}", "a folder that exists"))
+    return data
 
 
 def language(wanted: str | None) -> str:

@@ -11,6 +11,8 @@ punctuation mark, emoji or lone accent is visible. Source: https://www.unicode.o
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
 
 _WHITE_AND_CONTROL = r"\s\x00-\x1f\x7f-\x9f"
 _DEFAULT_IGNORABLE = (
@@ -30,3 +32,28 @@ def is_blank(text: str) -> bool:
 def without_invisible(text: str) -> str:
     """The text without its invisible characters; white space stays, since it parts words."""
     return _UNSEEN.sub("", text)
+
+
+def spelled(text: str) -> str:
+    """The text with what a reader cannot see or tell apart written as escapes: `caf\\u00e9` stays, `cafe\\u0301` shows.
+
+    Escaped are invisible characters, white space other than single spaces inside, accents of their own, and letters of
+    another script than most letters of the text.
+    """
+    letters = Counter(_script(sign) for sign in text if sign.isalpha())
+    main = min(letters, key=lambda name: (-letters[name], name)) if letters else ""
+    shown: list[str] = []
+    for place, sign in enumerate(text):
+        edge = place in (0, len(text) - 1) or text[place - 1].isspace()
+        odd = sign.isspace() and (sign != " " or edge)
+        foreign = sign.isalpha() and _script(sign) != main
+        unseen = is_blank(sign) and not sign.isspace()
+        hidden = odd or foreign or unseen or bool(unicodedata.combining(sign))
+        shown.append(
+            f"\\u{ord(sign):04x}" if hidden and ord(sign) < 0x10000 else f"\\U{ord(sign):08x}" if hidden else sign
+        )
+    return "".join(shown)
+
+
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "OTHER").split()[0]

@@ -29,12 +29,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
-from paretune.data.cleaning import normalised
 from paretune.data.encoding import TextTokenizer
+from paretune.data.labels import label_remarks, untested_classes
 from paretune.data.prepare import Prepared
 from paretune.data.sources import Rows
 from paretune.data.splits import draw_order
-from paretune.records.exploration import ClassCount, Exploration, LengthSummary, Sample, Suspect
+from paretune.records.exploration import Exploration, LengthSummary, Sample, Suspect
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 BINS = 30
@@ -66,7 +66,7 @@ def explore(
         tokenizer=tokenizer_name,
         max_tokens=max_tokens,
         rows={name: len(rows) for name, rows in prepared.splits.items()},
-        classes=_classes(prepared),
+        classes=prepared.class_counts(),
         lengths=[
             summary
             for name, rows in prepared.splits.items()
@@ -82,20 +82,17 @@ def explore(
         words=words.total(),
         distinct_words=len(words),
         frequent_words=sorted(words.items(), key=lambda pair: (-pair[1], pair[0]))[:WORDS_SHOWN],
-        duplicates=_duplicates(prepared),
-        leaks=_leaks(prepared),
+        duplicates=prepared.duplicates(),
+        leaks=prepared.leaks(),
         scripts=script_shares([text for rows in prepared.splits.values() for text in rows.texts]),
         suspects=suspects,
         suspect_rows=suspect_rows,
         samples=_samples(train, prepared.labels),
         cleaning=prepared.cleaning,
         notes=notes,
+        label_remarks=label_remarks(prepared.label_rows()),
+        untested=untested_classes(prepared),
     )
-
-
-def _classes(prepared: Prepared) -> list[ClassCount]:
-    counts = {name: Counter(rows.labels) for name, rows in prepared.splits.items()}
-    return [ClassCount(label=label, rows={name: counts[name][label] for name in counts}) for label in prepared.labels]
 
 
 def _tokens(prepared: Prepared, tokenizer: TextTokenizer) -> tuple[dict[str, np.ndarray], int, float]:
@@ -132,27 +129,6 @@ def length_summary(split: str, unit: str, lengths: np.ndarray) -> LengthSummary:
         bin_edges=edges,
         bin_rows=[int(count) for count in rows],
     )
-
-
-def _duplicates(prepared: Prepared) -> dict[str, int]:
-    """Rows of training that cleaning dropped (exact) or marked (near, conflicting labels), and test rows (exact)."""
-    found = {"exact": 0, "near": 0, "conflicting": 0, "exact_in_test": 0}
-    for one in prepared.cleaning:
-        if one.split == "train":
-            found["exact"] += one.rows_in - one.rows_out if one.step == "exact_duplicate" else 0
-            found["near"] += one.marked if one.step == "near_duplicate" else 0
-            found["conflicting"] += one.marked if one.step == "conflicting_label" else 0
-        elif one.split == "test" and one.step == "exact_duplicate":
-            found["exact_in_test"] += one.marked
-    return found
-
-
-def _leaks(prepared: Prepared) -> dict[str, int]:
-    """Rows of the test split whose text, exactly or nearly, is in train or validation."""
-    both = (*prepared.splits["train"].texts, *prepared.splits["validation"].texts)
-    known = {normalised(text) for text in both}
-    exact = sum(normalised(text) in known for text in prepared.splits["test"].texts)
-    return {"exact": exact, "near": sum(prepared.near_duplicate["test"]) - exact}
 
 
 def script_shares(texts: Sequence[str]) -> dict[str, float]:

@@ -20,17 +20,20 @@ import pyarrow.parquet as pq
 
 from paretune.core.config import canonical_hash, nearest
 from paretune.core.errors import DataError, said
+from paretune.core.text import spelled
 from paretune.data.cleaning import (
     NearIndex,
     drop_exact_duplicates,
     drop_unusable,
     mark_exact_duplicates,
     mark_leaks,
+    normalised,
     step,
 )
+from paretune.data.labels import bare_forms
 from paretune.data.sources import TEXT, DataSpec, Rows, has_own_test, read_rows
 from paretune.data.splits import quotas, set_aside, subset
-from paretune.records.exploration import CleaningStep
+from paretune.records.exploration import ClassCount, CleaningStep
 
 ROWS_FILE = "data.parquet"
 ABOUT_FILE = "data.json"
@@ -61,15 +64,44 @@ class Prepared:
             }
         )
 
+    def class_counts(self) -> list[ClassCount]:
+        """Rows of each class in each split."""
+        counts = {name: Counter(rows.labels) for name, rows in self.splits.items()}
+        return [ClassCount(label=label, rows={name: counts[name][label] for name in counts}) for label in self.labels]
 
-def prepare(spec: DataSpec, base: Path, labelled: bool = True) -> Prepared:
+    def label_rows(self) -> dict[str, int]:
+        """Rows of each class over all splits."""
+        return {one.label: sum(one.rows.values()) for one in self.class_counts()}
+
+    def duplicates(self) -> dict[str, int]:
+        """Rows of training that cleaning dropped (exact) or marked (near, conflicting), and exact ones of test."""
+        found = {"exact": 0, "near": 0, "conflicting": 0, "exact_in_test": 0}
+        for one in self.cleaning:
+            if one.split == "train":
+                found["exact"] += one.rows_in - one.rows_out if one.step == "exact_duplicate" else 0
+                found["near"] += one.marked if one.step == "near_duplicate" else 0
+                found["conflicting"] += one.marked if one.step == "conflicting_label" else 0
+            elif one.split == "test" and one.step == "exact_duplicate":
+                found["exact_in_test"] += one.marked
+        return found
+
+    def leaks(self) -> dict[str, int]:
+        """Rows of the test split whose text, exactly or nearly, is in train or validation."""
+        both = (*self.splits["train"].texts, *self.splits["validation"].texts)
+        known = {normalised(text) for text in both}
+        exact = sum(normalised(text) in known for text in self.splits["test"].texts)
+        return {"exact": exact, "near": sum(self.near_duplicate["test"]) - exact}
+
+
+def prepare(spec: DataSpec, base: Path, labelled: bool = True, flags: bool = False) -> Prepared:
     """Read, clean and split; paths in `spec` are relative to `base`. Not `labelled`: texts alone are read.
+    `flags`: the settings came from the command line, so that hints name its options.
 
     Raises:
         DataError: the data cannot be used as described; one line that says what to do.
         UnknownNameError, AssetError: an asset does not exist or cannot be had.
     """
-    pool, steps = drop_unusable(read_rows(spec.train, spec, base, "train", labelled=labelled), "train")
+    pool, steps = drop_unusable(read_rows(spec.train, spec, base, "train", labelled=labelled, flags=flags), "train")
     labels = _checked_labels(pool, spec) if labelled else _checked_texts(pool, spec)
     pool, found = drop_exact_duplicates(pool, "train")
     steps += found
@@ -80,19 +112,19 @@ def prepare(spec: DataSpec, base: Path, labelled: bool = True) -> Prepared:
         pool, tests["test"], found = _carve_test(pool, spec)
         steps += found
     else:
-        tests["test"], found = _read_test(test_reference, "test", spec, base, labels, labelled)
+        tests["test"], found = _read_test(test_reference, "test", spec, base, labels, labelled, flags)
         steps += found
     for name, reference in spec.extra_tests.items():
-        tests[name], found = _read_test(reference, name, spec, base, labels, labelled)
+        tests[name], found = _read_test(reference, name, spec, base, labels, labelled, flags)
         steps += found
 
     train, validation, index, both, found = _train_and_validation(pool, spec)
     steps += found
-    splits, flags = {"train": train, "validation": validation}, dict[str, tuple[bool, ...]]()
+    splits, marked = {"train": train, "validation": validation}, dict[str, tuple[bool, ...]]()
     for name, rows in tests.items():
-        flags[name], found = mark_leaks(rows, name, both, index)
+        marked[name], found = mark_leaks(rows, name, both, index)
         splits[name], steps = rows, steps + found
-    return Prepared(labels, splits, flags, steps)
+    return Prepared(labels, splits, marked, steps)
 
 
 def _checked_labels(rows: Rows, spec: DataSpec) -> tuple[str, ...]:
@@ -140,20 +172,22 @@ def _checked_texts(rows: Rows, spec: DataSpec) -> tuple[str, ...]:
 
 
 def _read_test(
-    reference: str, name: str, spec: DataSpec, base: Path, labels: Sequence[str], labelled: bool
+    reference: str, name: str, spec: DataSpec, base: Path, labels: Sequence[str], labelled: bool, flags: bool
 ) -> tuple[Rows, list[CleaningStep]]:
-    rows, steps = drop_unusable(read_rows(reference, spec, base, "test", prefix=name, labelled=labelled), name)
+    rows = read_rows(reference, spec, base, "test", prefix=name, labelled=labelled, flags=flags)
+    rows, steps = drop_unusable(rows, name)
     if not rows.ids:
         raise DataError(said(f"{reference}: every row is without text or label", "rows that have both"))
     unknown = Counter(label for label in rows.labels if label not in set(labels))
     if unknown:
         first = min(unknown)
+        alike = (label for label in labels if bare_forms(label) & bare_forms(first))
         raise DataError(
             said(
                 f"{reference}: {unknown.total()} rows of the {name} split have a label that training lacks: "
                 + _listed(sorted(unknown)),
                 "one of " + _listed(labels),
-                nearest=nearest(first, labels),
+                nearest=next(alike, None) or nearest(first, labels),
                 do="remove those rows or add training examples",
             )
         )
@@ -245,7 +279,7 @@ def _others(rows: int, chosen: Sequence[int]) -> list[int]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:NAMES_SHOWN])
+    shown = ", ".join(f"'{spelled(name)}'" for name in names[:NAMES_SHOWN])
     return shown + (f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else "")
 
 

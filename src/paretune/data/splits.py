@@ -11,7 +11,7 @@ on both sides of a split.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from paretune.data.cleaning import text_key
@@ -64,20 +64,31 @@ def set_aside(
 ) -> list[int]:
     """Positions, in row order, of whole clusters that together give at most `wanted` rows of each class.
 
-    Clusters are taken in hash order where all of one still fits; one that is too large for what is left stays.
+    Clusters are taken in hash order where all of one still fits; one that is too large for what is left stays. A wanted
+    class that none of whose clusters fit gives its smallest one nevertheless, where that is at most half of its rows:
+    a class that is tested on a few rows too many is better than one that nobody tests.
     """
     cluster_of = {i: number for number, cluster in enumerate(clusters) for i in cluster}
-    left: defaultdict[str, int] = defaultdict(int, wanted)
-    seen: set[int] = set()
+    order = list(dict.fromkeys(cluster_of[i] for i in draw_order(rows, seed, purpose)))
+    labels_of = [Counter(rows.labels[i] for i in cluster) for cluster in clusters]
+    taken: Counter[str] = Counter()
     chosen: list[int] = []
-    for i in draw_order(rows, seed, purpose):
-        number = cluster_of[i]
-        if number in seen:
+    for number in order:
+        if all(taken[label] + count <= wanted.get(label, 0) for label, count in labels_of[number].items()):
+            taken += labels_of[number]
+            chosen.append(number)
+    total = Counter(rows.labels)
+    for label in sorted(wanted):
+        if wanted[label] == 0 or taken[label]:
             continue
-        seen.add(number)
-        needed = Counter(rows.labels[j] for j in clusters[number])
-        if all(left[label] >= count for label, count in needed.items()):
-            for label, count in needed.items():
-                left[label] -= count
-            chosen.extend(clusters[number])
-    return sorted(chosen)
+        fitting = [
+            number
+            for number in order
+            if labels_of[number][label]
+            and all(2 * (taken[one] + count) <= total[one] for one, count in labels_of[number].items())
+        ]
+        if fitting:
+            smallest = min(fitting, key=lambda number: len(clusters[number]))
+            taken += labels_of[smallest]
+            chosen.append(smallest)
+    return sorted(i for number in chosen for i in clusters[number])

@@ -7,8 +7,12 @@ Not here: how they are computed (`data/cleaning.py`, `data/explore.py`) or drawn
 
 from __future__ import annotations
 
+from typing import Literal
+
+from pydantic import Field
+
 from paretune.core.config import Settings
-from paretune.records.schema import SCHEMA_VERSION
+from paretune.records.schema import SCHEMA_VERSION, is_absent
 
 
 class CleaningStep(Settings):
@@ -58,11 +62,38 @@ class Sample(Settings):
     text: str
 
 
+class LabelRemark(Settings):
+    """Labels of which something is odd, and the rows that have them.
+
+    `look_alike`: a group that a reader can hardly tell apart (case, accents in one or two characters, invisible
+    characters, letters of another script); `list_text`: labels that are printed lists, such as `[0, 1, 0]`; `joined`:
+    labels that are other labels of the data joined by a comma, semicolon or bar.
+    """
+
+    kind: Literal["look_alike", "list_text", "joined"]
+    labels: list[str]
+    rows: int
+
+
+class UntestedClass(Settings):
+    """A class without a row in a split, how many rows it has in all, and why it has none there.
+
+    `near_duplicates`: its rows are too much alike to be parted; `few_rows`: it has too few for a row there;
+    `not_in_file`: the file of that split has none; `unknown`: derived from a record that does not say.
+    """
+
+    label: str
+    split: str
+    rows: int
+    reason: Literal["near_duplicates", "few_rows", "not_in_file", "unknown"]
+
+
 class Exploration(Settings):
     """EDA of a study's data as plain numbers.
 
     `truncation_share` maps a split to the share of texts longer than `max_tokens`; `scripts` a script or language
     name to its share of texts; `leaks` a kind of train/test duplicate ("exact", "near") to the number of test rows.
+    `label_remarks` and `untested` are None in records from before they were looked for.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -87,3 +118,5 @@ class Exploration(Settings):
     samples: list[Sample]
     cleaning: list[CleaningStep]
     notes: list[str]
+    label_remarks: list[LabelRemark] | None = Field(default=None, exclude_if=is_absent)
+    untested: list[UntestedClass] | None = Field(default=None, exclude_if=is_absent)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from paretune.records.store import StudyFolder
+from paretune.report.exploration_findings import untested_in_answer
 from paretune.report.facts import MEASURED, StudyFacts, gather
 from paretune.report.tables import MethodRow, metric_name, more_seeds_text, quality_text, rows_of, runs_text
 from paretune.report.wording import Words
@@ -30,10 +31,10 @@ def answer(folder: Path, lang: str) -> str:
 def answer_of(facts: StudyFacts, rows: list[MethodRow], words: Words) -> str:
     """The answer from gathered facts and their rows; a pilot's says so."""
     sentence = _sentence(facts, rows, words)
-    if not facts.study.pilot:
-        return sentence
-    seeds = words.plural("pilot: {n} seed", "pilot: {n} seeds", len(facts.study.seeds))
-    return f"{sentence.removesuffix('.')} ({seeds})."
+    if facts.study.pilot:
+        seeds = words.plural("pilot: {n} seed", "pilot: {n} seeds", len(facts.study.seeds))
+        sentence = f"{sentence.removesuffix('.')} ({seeds})."
+    return " ".join(part for part in (sentence, untested_in_answer(facts.exploration, words)) if part)
 
 
 def _sentence(facts: StudyFacts, rows: list[MethodRow], words: Words) -> str:

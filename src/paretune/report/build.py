@@ -23,6 +23,7 @@ from paretune.report.confusion import confusion_figures
 from paretune.report.curves import curve_figure, epoch_figure
 from paretune.report.decide import decide_sheet
 from paretune.report.exploration_figures import exploration_figures
+from paretune.report.exploration_findings import class_findings
 from paretune.report.exploration_sheets import exploration_notes, overview_sheet
 from paretune.report.facts import StudyFacts, gather
 from paretune.report.figures import difference_figure, quality_figure
@@ -197,7 +198,7 @@ def _data(facts: StudyFacts, words: Words) -> Section | None:
         title=words.say("The data"),
         figures=tuple(exploration_figures(exploration, words)),
         sheets=(overview_sheet(exploration, words), sheets.cleaning_sheet(exploration.cleaning, words)),
-        notes=tuple(exploration_notes(exploration, words)),
+        notes=(*class_findings(exploration, words), *exploration_notes(exploration, words)),
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from paretune.records.exploration import Exploration
 from paretune.records.store import write_atomically
 from paretune.report.exploration_figures import exploration_figures
+from paretune.report.exploration_findings import findings
 from paretune.report.exploration_sheets import (
     exploration_notes,
     frequent_words_sheet,
@@ -50,7 +51,7 @@ def exploration_page(exploration: Exploration, words: Words) -> Page:
             title=words.say("Overview"),
             figures=tuple(exploration_figures(exploration, words)),
             sheets=(overview_sheet(exploration, words), length_sheet(exploration, words)),
-            notes=tuple(exploration_notes(exploration, words)),
+            notes=(*findings(exploration, words), *exploration_notes(exploration, words)),
         ),
         Section("cleaning", words.say("From raw to clean"), sheets=(cleaning_sheet(exploration.cleaning, words),)),
         Section(
