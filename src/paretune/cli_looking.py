@@ -116,7 +116,10 @@ def advise(
     ] = None,
     results: Annotated[
         list[Path] | None,
-        typer.Option("--results", help="Where published records lie; may be repeated.  [default: results]"),
+        typer.Option(
+            "--results",
+            help="Where published records lie; may be repeated.  [default: those that ship with paretune]",
+        ),
     ] = None,
     lang: LangOption = None,
     json_line: JsonFlag = False,
@@ -136,7 +139,7 @@ def advise(
     )
     lines, tree = advise_command(
         asked,
-        results or [Path("results")],
+        results or [],
         language(lang),
         Console().width,
         lambda line: notes.print(line, style="dim", highlight=False, markup=False),

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from fabricated_study import METHODS, write_study
 
+from paretune.core.config import canonical_hash
 from paretune.core.errors import ConfigError, RecordError
-from paretune.records.schema import MethodRecord
 from paretune.records.store import StudyFolder
 from paretune.report.facts import gather
 from paretune.report.wording import Words
 from paretune.stats.intervals import Interval
-from paretune.study import advise_pooling
-from paretune.study.advise import Advice, Advised, advise
+from paretune.study.advise import Advice, Advised, advise, advise_on
 from paretune.study.advise_case import Case, distance
 from paretune.study.advise_lines import advise_lines
-from paretune.study.advise_pooling import filled, naming, pooled
+from paretune.study.advise_pooling import pooled
+from paretune.study.advise_records import Evidence, as_file, evidence_of, filled, shipped
 
 CASE = Case(rows=480, classes=4, tokens=41.25)
 
@@ -68,12 +68,14 @@ def test_methods_are_ranked_by_their_difference_to_the_control(folder: Path) -> 
 
 
 def test_distance_is_in_logarithms_of_rows_classes_and_tokens(folder: Path) -> None:
-    """Half the rows, as many classes, half the tokens: two logarithms of 2, put together at right angles."""
-    found = distance(CASE, gather(StudyFolder(folder)))
+    """Half the rows, as many classes, half the tokens: a logarithm of 2 and half of one at right angles."""
+    found = distance(CASE, evidence_of(gather(StudyFolder(folder))))
     assert (found.rows, found.classes, found.tokens) == (0.5, 1.0, 0.5)
-    assert found.total == pytest.approx(math.sqrt(2) * math.log(2))
+    assert found.total == pytest.approx(math.hypot(1, 0.5) * math.log(2))
     assert (found.other_model, found.other_script) == (None, None)
-    told = distance(Case(480, 4, 41.25, model="asset:e5-small", language="ru"), gather(StudyFolder(folder)))
+    told = distance(
+        Case(480, 4, 41.25, model="asset:e5-small", language="ru"), evidence_of(gather(StudyFolder(folder)))
+    )
     assert (told.other_model, told.other_script) == (True, True)
 
 
@@ -144,7 +146,7 @@ def test_another_base_model_tells_nothing_of_cost(folder: Path) -> None:
     [
         (Case(rows=9_601, classes=4, tokens=82.5), "far"),
         (Case(rows=960, classes=41, tokens=82.5), "far"),
-        (Case(rows=960, classes=4, tokens=8.0), "far"),
+        (Case(rows=960, classes=4, tokens=0.8), "far"),
         (Case(rows=960, classes=4, tokens=82.5, task="generation"), "task"),
     ],
 )
@@ -160,7 +162,7 @@ def test_nothing_comparable_is_an_answer(folder: Path, case: Case, why: str) -> 
 
 def test_ten_times_is_still_near(folder: Path) -> None:
     """The edge belongs to what is comparable."""
-    assert not advise([folder], Case(rows=9_600, classes=40, tokens=8.25)).nothing_comparable
+    assert not advise([folder], Case(rows=9_600, classes=40, tokens=0.825)).nothing_comparable
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
@@ -208,28 +210,6 @@ def test_pooled_interval_by_hand() -> None:
     assert alike.high == pytest.approx(12.706205 * 0.01 / math.sqrt(2), rel=1e-5)
     one = Interval(0.1, 0.0, 0.2, 3.0)
     assert pooled([one]) is one
-
-
-def _record(label: str, **settings: object) -> MethodRecord:
-    return MethodRecord(label=label, kind="lora", family="adaptation", settings=settings, learning_rates=[1e-3])
-
-
-def test_records_of_an_older_version_are_of_the_same_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings that an older record lacks are filled with defaults; without such records nothing is looked up."""
-    looked: list[dict[str, object]] = []
-
-    def fill(kind: str, settings: dict[str, object]) -> dict[str, object]:
-        looked.append(settings)
-        return {"rank": 8, "layers": None, **settings}
-
-    monkeypatch.setattr(advise_pooling, "filled", fill)
-    old, new, half = _record("a", rank=8), _record("b", rank=8, layers=None), _record("c", rank=8, layers=2)
-    key = naming([old, new, half])
-    assert key(old) == key(new) != key(half)
-    assert len(looked) == 3
-    key = naming([new, half])
-    assert key(new) != key(half)
-    assert len(looked) == 3
 
 
 def test_defaults_are_those_of_the_methods() -> None:
@@ -351,6 +331,102 @@ def test_an_unknown_language_of_the_texts_is_refused(folder: Path) -> None:
     """A code that no script is known for would silently compare nothing; a counted script stands for itself."""
     with pytest.raises(ConfigError, match="language 'xx' of the texts"):
         advise([folder], Case(480, 4, 41.25, language="xx"))
-    facts = gather(StudyFolder(folder))
+    facts = evidence_of(gather(StudyFolder(folder)))
     assert distance(Case(480, 4, 41.25, script="Cyrillic"), facts).other_script is True
     assert distance(Case(480, 4, 41.25, script="Latin"), facts).other_script is False
+
+
+def _relabel(path: Path, kind: str, settings: dict[str, dict[str, object]]) -> None:
+    """Make methods of a study settings of one kind."""
+    tree = json.loads((path / "study.json").read_text())
+    for method in tree["methods"]:
+        if method["label"] in settings:
+            method |= {"kind": kind, "settings": settings[method["label"]]}
+    _change(path / "study.json", methods=tree["methods"])
+    for run in StudyFolder(path).runs():
+        spec = json.loads((run.path / "spec.json").read_text())
+        if spec["method"] in settings:
+            _change(run.path / "spec.json", kind=kind, settings=settings[spec["method"]])
+            (run.path).rename(run.path.with_name(canonical_hash(json.loads((run.path / "spec.json").read_text()))[:16]))
+
+
+def test_settings_of_a_method_are_no_methods(tmp_path: Path) -> None:
+    """Three settings of LoRA are one line, that of the default, whatever their labels; what they did is told below."""
+    folder = write_study(tmp_path / "made", methods=("head", "last2", "bitfit", "lora", "full"), test_rows=60)
+    ranks = {"last2": {"rank": 64, "dropout": 0.1}, "bitfit": {"rank": 2}, "lora": {"rank": 8}}
+    _relabel(folder, "lora", ranks)
+    advice = advise([folder], CASE)
+    assert sorted(one.kind for one in advice.ranked) == ["full", "head", "lora"]
+    assert _of(advice, "lora").settings == {"rank": 8}
+    (told,) = [one for _, one in advice.variants]
+    assert (told.kind, told.default, told.tried) == ("lora", "lora", 2)
+    lines = _english(advice)
+    assert any(line.startswith("Settings within lora, study fabricated: 2 tried beside lora;") for line in lines)
+    assert not any("last2" in line for line in lines if not line.startswith("Settings"))
+
+
+def test_a_study_of_settings_alone_ranks_no_methods(folder: Path, tmp_path: Path) -> None:
+    """The nearest study with settings of one kind alone is left out with its reason, and the next one ranks."""
+    ablation = write_study(tmp_path / "made", methods=("last2", "bitfit", "lora"), control="lora", test_rows=60)
+    _relabel(ablation, "lora", {"last2": {"rank": 64}, "bitfit": {"rank": 2}, "lora": {"rank": 8}})
+    _change(ablation / "study.json", name="ablation", split_rows={"train": 480, "validation": 1, "test": 60})
+    advice = advise([ablation, folder], CASE)
+    assert [(one.study, why) for one, why in advice.far] == [("ablation", "settings")]
+    assert {one.kind for one in advice.ranked} == {method[0] for method in METHODS}
+    assert [study for study, _ in advice.variants] == ["ablation"]
+    alone = advise([ablation], CASE)
+    assert alone.nothing_comparable and "Settings within lora" in "\n".join(_english(alone))
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2, 3, 4)])
+def test_the_majority_class_is_never_a_tie(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+    """Over studies that differ much and have few seeds its interval is wide, and still it is told apart."""
+    folders = []
+    for name, right in (("a", 0.97), ("b", 0.62)):
+        folder = write_study(
+            tmp_path / name, seeds=seeds, methods=("majority", "lora", "full"), test_rows=120, broken=False,
+            quality={"lora": right, "full": right}, metric="mcc",
+        )  # fmt: skip
+        _change(folder / "study.json", name=name, data_source=f"path:{name}.csv")
+        folders.append(folder)
+    advice = advise(folders, CASE)
+    majority = _of(advice, "majority")
+    assert not majority.tied and advice.ranked[-1] == majority
+    assert majority.difference.low >= -2 or not math.isfinite(majority.difference.low)
+
+
+def test_low_evidence_says_why(folder: Path, other: Path) -> None:
+    """One set of data, a pilot, far away, other script or model: each is named, and nothing where none holds."""
+    assert advise([folder], CASE).low == ("one_study", "pilot")
+    far = advise([folder, other], Case(9_000, 4, 41.25, model="asset:e5-small", language="ru"))
+    assert far.low == ("pilot", "far", "script", "model")
+    (line,) = [line for line in _english(far) if line.startswith("Low evidence")]
+    assert "over 3 times apart" in line and "another script" in line
+    sure = [one.model_copy(update={"seeds": 5}) for one in map(_evidence, (folder, other))]
+    assert advise_on(sure, CASE).low == ()
+    assert not any(line.startswith("Low evidence") for line in _english(advise_on(sure, CASE)))
+
+
+def _evidence(folder: Path) -> Evidence:
+    return evidence_of(gather(StudyFolder(folder)))
+
+
+def test_what_ships_is_what_was_published() -> None:
+    """The file in the package has every published study, and two come out of their records as they stand in it.
+
+    `python -m paretune.study.advise_records results` makes it anew.
+    """
+    found = {one.study: one for one in shipped()}
+    assert set(found) == {path.parent.name for path in Path("results").glob("*/study.json")}
+    for name in ("data-size-50", "shift"):
+        assert as_file([_evidence(Path("results") / name)]) == as_file([found[name]])
+
+
+def test_short_english_texts_get_methods() -> None:
+    """A set of short English texts is told of LoRA, the head, full fine-tuning and TF-IDF, from what ships."""
+    advice = advise_on(shipped(), Case(800, 31, 12.0, language="en", script="Latin", model="asset:minilm-l6"))
+    kinds = [one.kind for one in advice.ranked]
+    assert {"lora", "head", "full", "tfidf"} <= set(kinds) and len(kinds) == len(set(kinds))
+    assert advice.near[0].other_script is False
+    assert all(one.kind != "majority" or not one.tied for one in advice.ranked)
+    assert all(one.difference.low >= -1 and one.difference.high <= 1 for one in advice.ranked)

@@ -1,7 +1,8 @@
 """Which methods suit a case, by what published records measured on cases like it, and how far it lies from them.
 
 Not here: sentences (`advise_lines.py`), nor any guess: methods are ranked by measured differences in quality to the
-studies' control, on studies within a factor of `REACH` of the case; a budget only sorts out. Memory is as measured.
+studies' control, on studies within a factor of `REACH` of the case; a budget only sorts out. A method is a kind: a
+study of one kind's settings ranks nothing, and is told beside (`variants`). Memory is as measured.
 Seconds are the records' own throughput (tokens a second over all steps) times the case's tokens, an estimate, so no
 rank rests on them. What was measured on another base model says nothing of cost. Nothing alike: no method is ranked.
 
@@ -10,21 +11,25 @@ rank rests on them. What was measured on another base model says nothing of cost
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from paretune.core.config import JsonObject
 from paretune.core.errors import ConfigError, said
-from paretune.records.schema import MethodRecord
 from paretune.records.store import StudyFolder
-from paretune.report.facts import StudyFacts, gather
+from paretune.report.facts import bounds, gather
 from paretune.stats.intervals import Interval
+from paretune.stats.metrics import metric_named
 from paretune.study.advise_case import Case, Distance, check_case, distance
 from paretune.study.advise_costs import Seconds, peak_memory, seconds_for
-from paretune.study.advise_pooling import Key, Measured, measured_in, naming, pooled, tied
+from paretune.study.advise_pooling import pooled
+from paretune.study.advise_records import MAJORITY, Evidence, MethodEvidence, Variants, evidence_of
 
+NEAR = 3.0  # beyond so many times on a side the evidence is called low
+SURE_STUDIES, SURE_SEEDS = 2, 5
 Fit = Literal["yes", "unsure", "no", "unknown"]
 
 
@@ -33,7 +38,8 @@ class Advised:
     """One method. `difference` is to the control, over `studies` and their seeds: its interval is unbounded where one
     seed of one study is all there is. `rank` is None where a budget rules the method out, or its cost is not known.
 
-    `tied`: the records do not tell it apart from the method of rank 1. `stopped` counts its runs that gave no result.
+    `method` is the label that it has in the studies, its kind where they differ. `tied`: the records do not tell it
+    apart from the method of rank 1. `stopped` counts its runs that gave no result.
     """
 
     rank: int | None
@@ -60,7 +66,9 @@ class Advice:
     """The answer. `ranked` has every method that was measured near the case, the ranked ones first.
 
     `near` are the studies it rests on, `far` those that were left out with the reason: "task", "far", "lengths" (not
-    recorded) or "control" (never scored, or another one). `never_scored` are methods of near studies whose every run
+    recorded), "settings" (of one kind of method alone) or "control" (never scored, or another one). `low` says why the
+    evidence is low: "one_study", "pilot", "far", "model", "script". `variants` are settings within a method, by study.
+    `never_scored` are methods of near studies whose every run
     gave no result, with the states they ended in. `machines`: processor and cores behind the costs.
     """
 
@@ -73,6 +81,8 @@ class Advice:
     ranked: tuple[Advised, ...]
     never_scored: tuple[tuple[str, str, tuple[str, ...]], ...]
     machines: tuple[tuple[str, str], ...]
+    variants: tuple[tuple[str, Variants], ...] = ()
+    low: tuple[str, ...] = ()
 
     @property
     def nothing_comparable(self) -> bool:
@@ -87,115 +97,150 @@ def advise(folders: Sequence[Path], case: Case) -> Advice:
         RecordError: a folder is no study's, or a record of it is torn.
     """
     check_case(case)
-    if not folders:
+    return advise_on([evidence_of(gather(StudyFolder(folder))) for folder in folders], case)
+
+
+def advise_on(studies: Sequence[Evidence], case: Case) -> Advice:
+    """The same from evidence that was gathered already."""
+    check_case(case)
+    if not studies:
         raise ConfigError(
             said("no studies", "at least one published study's folder", do="`paretune publish` makes one")
         )
-    found = [(facts, distance(case, facts)) for facts in map(_gathered, folders)]
-    names = [facts.study.name for facts, _ in found]
+    names = [study.study for study in studies]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(said(f"study {', '.join(twice)} twice", "each study once: it would count double"))
-    found.sort(key=lambda pair: _how_near(pair[1]))
-    key_of = naming(method.record for facts, _ in found for method in facts.methods)
-    near, far = _chosen(case, found, key_of)
+    found = sorted(((study, distance(case, study)) for study in studies), key=lambda pair: _how_near(pair[1]))
+    near, far = _chosen(case, found)
+    told = {*(study.study for study, _ in near), *(apart.study for apart, why in far if why == "settings")}
+    variants = tuple((study.study, one) for study, _ in found if study.study in told for one in study.variants)
     if not near:
-        return Advice(case, case.metric, None, case.model, (), tuple(far), (), (), ())
+        return Advice(case, case.metric, None, case.model, (), tuple(far), (), (), (), variants)
     first, _ = near[0]
-    model, metric = case.model or first.study.model_source, case.metric or first.metric
-    measured = [(facts, apart, measured_in(facts, metric, key_of)) for facts, apart in near]
-    ranked = _ranked(case, model, metric, measured)
-    silent = [
-        (facts.study.name, method.label, tuple(sorted(method.stopped)))
-        for facts, _ in near
-        for method in facts.methods
-        if not method.runs
-    ]
-    machines = dict.fromkeys(_machine(facts) for facts, apart in near if apart.model == model)
+    model, metric = case.model or first.model, case.metric or first.metric
+    ranked = _ranked(case, model, metric, first.control, [study for study, _ in near])
+    silent = [(study.study, method, tuple(states)) for study, _ in near for method, states in study.silent.items()]
+    machines = dict.fromkeys((study.processor, study.cores) for study, apart in near if apart.model == model)
+    control = next((one.method for one in ranked if one.kind == first.control), first.control)
     return Advice(
-        case, metric, first.study.control, model, tuple(apart for _, apart in near), tuple(far), tuple(ranked),
-        tuple(silent), tuple(machines),
+        case, metric, control, model, tuple(apart for _, apart in near), tuple(far), tuple(ranked), tuple(silent),
+        tuple(machines), variants, _low(near),
     )  # fmt: skip
 
 
 def _how_near(apart: Distance) -> tuple[bool, bool, bool, float, str]:
     """Sorts studies: those of the same base model and script first, then by distance."""
-    return not apart.comparable, apart.other_model is True, apart.other_script is True, apart.total, apart.study
+    return not apart.comparable, apart.other_script is True, apart.other_model is True, apart.total, apart.study
 
 
-def _gathered(folder: Path) -> StudyFacts:
-    return gather(StudyFolder(folder))
-
-
-def _machine(facts: StudyFacts) -> tuple[str, str]:
-    return str(facts.study.machine.get("processor", "?")), str(facts.study.machine.get("cores", "?"))
+def _low(near: Sequence[tuple[Evidence, Distance]]) -> tuple[str, ...]:
+    """Why little rests on the near studies; empty where much does."""
+    sources = {study.data for study, _ in near}
+    reasons = {
+        "one_study": len(sources) < SURE_STUDIES,
+        "pilot": max(study.seeds for study, _ in near) < SURE_SEEDS,
+        "far": min(max(abs(one) for one in apart.logs) for _, apart in near) > math.log(NEAR),
+        "script": all(apart.other_script is True for _, apart in near),
+        "model": all(apart.other_model is True for _, apart in near),
+    }
+    return tuple(name for name, holds in reasons.items() if holds)
 
 
 def _chosen(
-    case: Case, found: Sequence[tuple[StudyFacts, Distance]], key_of: Callable[[MethodRecord], Key]
-) -> tuple[list[tuple[StudyFacts, Distance]], list[tuple[Distance, str]]]:
+    case: Case, found: Sequence[tuple[Evidence, Distance]]
+) -> tuple[list[tuple[Evidence, Distance]], list[tuple[Distance, str]]]:
     """Studies that tell of the case, nearest first, all with one kind of control; and the others with the reason."""
-    near: list[tuple[StudyFacts, Distance]] = []
+    near: list[tuple[Evidence, Distance]] = []
     far: list[tuple[Distance, str]] = []
-    for facts, apart in found:
-        control = facts.by_label.get(facts.study.control)
-        tasks = {run.spec.task.get("kind") for method in facts.scored for run in method.runs.values()}
-        if control is None or not control.runs:
+    for study, apart in found:
+        if not study.control:
             far.append((apart, "control"))
-        elif tasks != {case.task}:
+        elif study.tasks != [case.task]:
             far.append((apart, "task"))
         elif apart.tokens is None:
             far.append((apart, "lengths"))
         elif not apart.comparable:
             far.append((apart, "far"))
-        elif near and key_of(near[0][0].by_label[near[0][0].study.control].record) != key_of(control.record):
+        elif len(study.methods) == 1 and study.variants:
+            far.append((apart, "settings"))
+        elif near and near[0][0].control != study.control:
             far.append((apart, "control"))
         else:
-            near.append((facts, apart))
+            near.append((study, apart))
     return near, far
 
 
-def _ranked(
-    case: Case, model: str, metric: str, near: Sequence[tuple[StudyFacts, Distance, Mapping[Key, Measured]]]
-) -> list[Advised]:
+def _ranked(case: Case, model: str, metric: str, control: str, near: Sequence[Evidence]) -> list[Advised]:
     """All methods near the case: those that fit by their difference to the control, then the others likewise."""
-    keys = list(dict.fromkeys(key for _, _, table in near for key in table))
-    advised = {key: _advised(case, model, key, near) for key in keys}
-    order = sorted(keys, key=lambda key: (advised[key].fits in ("no", "unknown"), -advised[key].difference.estimate))
-    kept = [key for key in order if advised[key].fits in ("yes", "unsure")]
+    kinds = list(dict.fromkeys(method.kind for study in near for method in study.methods))
+    found = [_advised(case, model, metric, kind, control, near) for kind in kinds]
+    advised = sorted(
+        (one for one in found if one is not None),
+        key=lambda one: (one.fits in ("no", "unknown"), -metric_named(metric).merit(one.difference.estimate)),
+    )
+    kept = [one.kind for one in advised if one.fits in ("yes", "unsure")]
     result: list[Advised] = []
-    for key in order:
-        rank = kept.index(key) + 1 if key in kept else None
-        pairs = [(facts, table) for facts, _, table in near]
-        alike = rank is not None and rank > 1 and tied(key, kept[0], pairs, metric)
-        result.append(replace(advised[key], rank=rank, tied=alike))
+    for one in advised:
+        rank = kept.index(one.kind) + 1 if one.kind in kept else None
+        alike = rank is not None and rank > 1 and _tied(one.kind, kept[0], near, metric)
+        result.append(replace(one, rank=rank, tied=alike))
     return result
 
 
-def _advised(
-    case: Case, model: str, key: Key, near: Sequence[tuple[StudyFacts, Distance, Mapping[Key, Measured]]]
-) -> Advised:
-    """One method over all near studies; its costs from those on the case's base model alone."""
-    here = [(facts, table[key]) for facts, _, table in near if key in table]
-    same = [(facts, facts.by_label[one.label]) for facts, one in here if facts.study.model_source == model]
+def _tied(kind: str, first: str, near: Sequence[Evidence], metric: str) -> bool:
+    """Whether the records leave it open that a method is as good as the first: they share no study, or 0 lies inside.
+
+    The difference of the two is taken within each study that has both, and pooled as any other. The majority class is
+    never tied with what is better in every study: it knows nothing of the texts, and no further seed changes that.
+    """
+    found = [one for one in (study.difference(kind, first, metric) for study in near) if one is not None]
+    merit = metric_named(metric).merit
+    if kind == MAJORITY and found and all(merit(one.estimate) < 0 for one in found):
+        return False
+    if not found:
+        return True
+    ends = bounds(pooled([one.interval for one in found]))
+    return ends is None or ends[0] <= 0 <= ends[1]
+
+
+def _advised(case: Case, model: str, metric: str, kind: str, control: str, near: Sequence[Evidence]) -> Advised | None:
+    """One method over all near studies; its costs from those on the case's base model alone. None where it shares no
+    seed with a control."""
+    here: list[tuple[Evidence, MethodEvidence, int, Interval]] = []
+    for study in near:
+        method = study.method(kind)
+        if method is None:
+            continue
+        if kind == control:
+            here.append((study, method, method.seeds, Interval(0.0, 0.0, 0.0, math.inf)))
+        elif (difference := study.difference(kind, control, metric)) is not None:
+            here.append((study, method, difference.seeds, difference.interval))
+    if not here:
+        return None
+    same = [(study, method) for study, method, _, _ in here if study.model == model]
     memory = peak_memory(same, case.rows, case.tokens)
     seconds = seconds_for(same, case.rows, case.tokens)
-    record = here[0][0].by_label[here[0][1].label].record
+    labels = {method.label for _, method, _, _ in here}
+    lowest, highest = metric_named(metric).difference_bounds
+    difference = pooled([one for _, _, _, one in here])
     return Advised(
         rank=None,
-        method=record.label,
-        kind=record.kind,
-        settings=record.settings,
-        studies=tuple(facts.study.name for facts, _ in here),
-        seeds=sum(one.seeds for _, one in here),
-        difference=pooled([one.difference for _, one in here]),
+        method=labels.pop() if len(labels) == 1 else kind,
+        kind=kind,
+        settings=here[0][1].settings,
+        studies=tuple(study.study for study, _, _, _ in here),
+        seeds=sum(seeds for _, _, seeds, _ in here),
+        difference=difference if not math.isfinite(difference.low) else replace(
+            difference, low=max(difference.low, lowest), high=min(difference.high, highest)
+        ),
         peak_memory_bytes=memory,
         seconds=seconds,
         memory_fits=_within(memory, memory, case.memory_bytes),
         time_fits=_within(*((seconds.low, seconds.high) if seconds else (None, None)), case.seconds),
         tied=False,
-        stopped=sum(sum(facts.by_label[one.label].stopped.values()) for facts, one in here),
-    )
+        stopped=sum(sum(method.stopped.values()) for _, method, _, _ in here),
+    )  # fmt: skip
 
 
 def _within(low: float | None, high: float | None, limit: float | None) -> Fit:

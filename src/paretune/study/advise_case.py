@@ -1,9 +1,11 @@
 """A case to be advised on, and how far it lies from what a study measured.
 
 Not here: what is said of it (`advise.py`). Distances are ratios of training rows, classes and mean tokens of a text, as
-natural logarithms; a base model and a script (what the records know of a language) are the same or not.
+natural logarithms; a base model and a script (what the records know of a language) are the same or not. Tokens weigh
+half: a text is cut to `max_tokens`, its length goes into the costs by itself, and which method is better hangs on the
+number of examples and classes first.
 
-    distance(Case(rows=800, classes=6, tokens=90), facts).total
+    distance(Case(rows=800, classes=6, tokens=90), evidence).total
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ from dataclasses import dataclass
 
 from paretune.core.config import nearest
 from paretune.core.errors import ConfigError, said
-from paretune.report.facts import StudyFacts
 from paretune.stats.metrics import METRICS
+from paretune.study.advise_records import Evidence
 
 REACH = 10.0  # a study tells of a case at most so many times larger or smaller
+TOKENS_WEIGH = 0.5  # so that texts may be REACH² times as long
 SCRIPTS = {
     **dict.fromkeys(("ru", "uk", "be", "bg", "sr", "mk", "kk"), "Cyrillic"),
     **dict.fromkeys(("en", "de", "fr", "es", "it", "pt", "nl", "pl", "cs", "sv", "tr", "fi"), "Latin"),
@@ -62,8 +65,9 @@ class Distance:
 
     @property
     def logs(self) -> list[float]:
-        """Natural logarithms of the ratios."""
-        return [math.log(one) for one in (self.rows, self.classes, self.tokens) if one is not None]
+        """Natural logarithms of the ratios, that of the tokens with its weight."""
+        tokens = [TOKENS_WEIGH * math.log(self.tokens)] if self.tokens is not None else []
+        return [math.log(self.rows), math.log(self.classes), *tokens]
 
     @property
     def total(self) -> float:
@@ -96,21 +100,16 @@ def check_case(case: Case) -> Case:
     return case
 
 
-def distance(case: Case, facts: StudyFacts) -> Distance:
+def distance(case: Case, study: Evidence) -> Distance:
     """How far a case lies from a study."""
-    study, explored = facts.study, facts.exploration
-    lengths = explored.lengths if explored is not None else []
-    tokens = next((one.mean for one in lengths if (one.split, one.unit) == ("train", "tokens")), None)
     wanted = case.script or SCRIPTS.get(case.language or "")
-    shares = explored.scripts if explored is not None else {}
-    script = max(shares, key=lambda name: shares[name], default=None)
     return Distance(
-        study=study.name,
-        rows=case.rows / study.split_rows["train"],
-        classes=case.classes / len(study.labels),
-        tokens=case.tokens / tokens if tokens else None,
-        model=study.model_source,
-        data=study.data_source,
-        other_model=case.model != study.model_source if case.model is not None else None,
-        other_script=wanted != script if wanted is not None and script is not None else None,
+        study=study.study,
+        rows=case.rows / study.rows,
+        classes=case.classes / study.classes,
+        tokens=case.tokens / study.tokens if study.tokens else None,
+        model=study.model,
+        data=study.data,
+        other_model=case.model != study.model if case.model is not None else None,
+        other_script=wanted != study.script if wanted is not None and study.script is not None else None,
     )

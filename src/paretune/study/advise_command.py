@@ -16,14 +16,23 @@ from paretune.core.config import JsonObject
 from paretune.core.errors import ConfigError, RecordError, said
 from paretune.core.units import parse_bytes, parse_seconds
 from paretune.report.wording import Words, check_language
-from paretune.study.advise import Advice, Advised, advise
+from paretune.study.advise import Advice, Advised, advise, advise_on
 from paretune.study.advise_case import Case, Distance, check_case
 from paretune.study.advise_lines import COLUMNS, advise_lines
+from paretune.study.advise_records import shipped
 from paretune.study.new import Answers
 
-_READING: Mapping[str, tuple[str, str]] = {
-    "en": ("reading {file} as a study does: validation and test are set aside", "reading records of {n} studies"),
-    "ru": ("читаю {file}, как для исследования: валидация и тест отложены", "читаю записи исследований: {n}"),
+_READING: Mapping[str, tuple[str, str, str]] = {
+    "en": (
+        "reading {file} as a study does: validation and test are set aside",
+        "reading records of {n} studies",
+        "{n} studies published with this version",
+    ),
+    "ru": (
+        "читаю {file}, как для исследования: валидация и тест отложены",
+        "читаю записи исследований: {n}",
+        "исследования, опубликованные с этой версией: {n}",
+    ),
 }
 
 
@@ -54,17 +63,17 @@ def advise_command(
     columns: int = COLUMNS,
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[list[str], JsonObject]:
-    """Advice from the studies in `results`, and what to print of it; `say` hears what is read.
+    """Advice from the studies in `results` (none: those that ship), and what to print; `say` hears what is read.
 
     Raises:
         as `advise`, and ConfigError for a size, duration or task that is none, or too little that is known of the case.
         RecordError: there are no records. DataError, AssetError: `data` cannot be measured.
     """
     check_language(lang)
-    folders = published(results)
+    folders, studies = published(results), shipped() if not results else []
     case = _case(asked, lang, say)
-    say(_READING[lang][1].format(n=len(folders)))
-    advice = advise(folders, case)
+    say(_READING[lang][1 if results else 2].format(n=len(folders) or len(studies)))
+    advice = advise(folders, case) if results else advise_on(studies, case)
     return advise_lines(advice, Words(lang), columns), json_of(advice)
 
 
@@ -163,6 +172,8 @@ def json_of(advice: Advice) -> JsonObject:
         "never_scored": [
             {"study": study, "method": method, "states": list(states)} for study, method, states in advice.never_scored
         ],
+        "low_evidence": list(advice.low),
+        "settings": [{"study": study, **one.model_dump(mode="json")} for study, one in advice.variants],
         "machines": [{"processor": processor, "cores": cores} for processor, cores in advice.machines],
     }
 

@@ -3,7 +3,7 @@
 Not here: whether that fits a budget (`advise.py`). Nothing is carried over from another base model, and no memory is
 computed: where a case's texts could need more than what was measured, the answer is None.
 
-    seconds_for([(facts, facts.by_label["lora-r8"])], rows=800, tokens=90.0)
+    seconds_for([(study, study.methods[0])], rows=800, tokens=90.0)
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paretune.report.facts import MEASURED, MethodFacts, StudyFacts
 from paretune.stats.intervals import quantile
+from paretune.study.advise_records import Evidence, MethodEvidence
 
 
 @dataclass(frozen=True)
@@ -31,43 +31,40 @@ class Seconds:
     runs: int
 
 
-def peak_memory(same: Sequence[tuple[StudyFacts, MethodFacts]], rows: int, tokens: float) -> float | None:
+def peak_memory(same: Sequence[tuple[Evidence, MethodEvidence]], rows: int, tokens: float) -> float | None:
     """The largest measured peak; None where none was measured, or where the case could need more.
 
     A trained model needs more for longer texts, unless a batch already held a text that was cut to `max_tokens`: then
     all of it was padded to that length. A baseline, which holds all texts at once, needs more for more of them.
     """
     found: list[float] = []
-    for facts, method in same:
-        if _covers(facts, method, rows, tokens):
-            costs = [one.peak_memory_bytes for one in method.measurements()]
-            found += [cost.value for cost in costs if cost.grade in MEASURED]
+    for study, method in same:
+        if _covers(study, method, rows, tokens):
+            found += [one.peak_memory_bytes for one in method.costs if one.peak_memory_bytes is not None]
     return max(found, default=None)
 
 
-def _covers(facts: StudyFacts, method: MethodFacts, rows: int, tokens: float) -> bool:
+def _covers(study: Evidence, method: MethodEvidence, rows: int, tokens: float) -> bool:
     """Whether a measured peak holds for so many texts of so many tokens on average."""
-    explored, read = facts.exploration, _text_read(facts)
-    if explored is None or read is None:
+    if study.tokens is None or study.cut_share is None:
         return False
     if method.family == "baseline":
-        return rows * tokens <= read
-    cut = explored.truncation_share.get("train", 0.0) * facts.study.split_rows["train"]
-    return cut >= 1 or tokens <= read / facts.study.split_rows["train"]
+        return rows * tokens <= study.tokens * study.rows
+    return study.cut_share * study.rows >= 1 or tokens <= study.tokens
 
 
-def seconds_for(same: Sequence[tuple[StudyFacts, MethodFacts]], rows: int, tokens: float) -> Seconds | None:
+def seconds_for(same: Sequence[tuple[Evidence, MethodEvidence]], rows: int, tokens: float) -> Seconds | None:
     """Seconds of one training on so many rows, by the recipe of the first study; None where nothing was measured.
 
     An adaptation's work is the tokens of all its steps: rows × epochs × tokens of a text after cutting, for which the
     case's mean, cut, stands; a baseline's is the text it reads once. The throughput is that of all studies' runs.
     """
     pace = [
-        math.log(max(one.train_seconds.value, 1e-6) / done)
-        for facts, method in same
-        for one in method.measurements()
-        for done in [one.train_tokens or _text_read(facts)]
-        if done and one.train_seconds.grade in MEASURED
+        math.log(max(one.train_seconds, 1e-6) / done)
+        for study, method in same
+        for one in method.costs
+        for done in [one.tokens or (study.tokens or 0.0) * study.rows]
+        if done and one.train_seconds is not None
     ]
     work = _work(*same[0], rows, tokens) if same else None
     if not pace or work is None:
@@ -79,17 +76,9 @@ def seconds_for(same: Sequence[tuple[StudyFacts, MethodFacts]], rows: int, token
     return Seconds(math.exp(mean), math.exp(mean - spread), math.exp(mean + spread), len(pace))
 
 
-def _work(facts: StudyFacts, method: MethodFacts, rows: int, tokens: float) -> float | None:
+def _work(study: Evidence, method: MethodEvidence, rows: int, tokens: float) -> float | None:
     """Tokens that a training in the case would go through."""
     if method.family == "baseline":
         return rows * tokens
-    seen = next((one.train_examples for one in method.measurements()), 0)
-    epochs = seen / facts.study.split_rows["train"]
-    return rows * epochs * min(tokens, facts.study.max_tokens) if epochs else None
-
-
-def _text_read(facts: StudyFacts) -> float | None:
-    """Tokens of the training texts, uncut."""
-    lengths = facts.exploration.lengths if facts.exploration is not None else []
-    mean = next((one.mean for one in lengths if (one.split, one.unit) == ("train", "tokens")), None)
-    return mean * facts.study.split_rows["train"] if mean else None
+    epochs = next((one.examples for one in method.costs), 0) / study.rows
+    return rows * epochs * min(tokens, study.max_tokens) if epochs else None

@@ -16,12 +16,10 @@ from paretune.report.facts import bounds
 from paretune.report.tables import metric_name, state_name
 from paretune.report.terminal import fitted, wrapped
 from paretune.report.wording import Words
-from paretune.study.advise import Advice, Advised, Fit
+from paretune.study.advise import NEAR, Advice, Advised, Fit
 from paretune.study.advise_case import REACH, Case, Distance
 
 COLUMNS = 100
-ONE_LINE = 88  # narrower ones have a time and its interval on two lines
-LONGEST_NAME = 16  # longer ones are folded where room is short
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
@@ -29,7 +27,8 @@ def advise_lines(advice: Advice, words: Words, columns: int = COLUMNS) -> list[s
     """The whole answer for so many columns: tables, and one thought after another."""
     parts: list[str | Table] = [case_line(advice.case, words), _head(advice, words)]
     if not advice.nothing_comparable:
-        parts += [_methods(advice, words, columns), *_notes(advice, words)]
+        parts += [*_low(advice, words), _methods(advice, words), *_notes(advice, words)]
+    parts += _variants(advice, words)
     parts += _distances(advice, words)
     if not advice.nothing_comparable:
         parts += _limits(advice, words)
@@ -67,37 +66,30 @@ def case_line(case: Case, words: Words) -> str:
     return "; ".join(parts)
 
 
-def _methods(advice: Advice, words: Words, columns: int) -> Table:
-    table, between = Table(box=None, pad_edge=False), " " if columns >= ONE_LINE else "\n"
+def _methods(advice: Advice, words: Words) -> Table:
+    table = Table(box=None, pad_edge=False)
     table.add_column("", justify="right", no_wrap=True)
-    longest = max(len(_name(one, advice, words)) for one in advice.ranked)
-    table.add_column(words.say("method"), overflow="fold", min_width=min(longest, LONGEST_NAME))
+    table.add_column(words.say("method"), no_wrap=True)
     table.add_column(words.say("difference [95 %]"), justify="right", no_wrap=True)
-    table.add_column(words.say("peak memory").replace(" ", "\n"), justify="right", no_wrap=True)
-    table.add_column(words.say("one training [95 %]").replace(" [", f"{between}["), justify="right", no_wrap=True)
+    table.add_column(words.say("peak memory"), justify="right")
+    table.add_column(words.say("one training [95 %]"), justify="right", no_wrap=True)
     table.add_column(words.say("studies"), justify="right")
     table.add_column(words.say("seeds in all"), justify="right")
     for one in advice.ranked:
         table.add_row(
             "–" if one.rank is None else str(one.rank),
-            _name(one, advice, words),
+            one.method,
             _difference(one, advice, words),
             "—" if one.peak_memory_bytes is None else words.size(one.peak_memory_bytes),
-            _seconds(one, words).replace(" ", between, 1),
+            _seconds(one, words),
             words.count(len(one.studies)),
             words.count(one.seeds),
         )
     return table
 
 
-def _name(one: Advised, advice: Advice, words: Words) -> str:
-    """The label; with its studies where several methods have it."""
-    labels = [other.method for other in advice.ranked]
-    return f"{one.method} ({words.series(list(one.studies))})" if labels.count(one.method) > 1 else one.method
-
-
-def _names(chosen: Sequence[Advised], advice: Advice, words: Words) -> str:
-    return words.series([_name(one, advice, words) for one in chosen])
+def _names(chosen: Sequence[Advised], words: Words) -> str:
+    return words.series([one.method for one in chosen])
 
 
 def _difference(one: Advised, advice: Advice, words: Words) -> str:
@@ -129,19 +121,59 @@ def _notes(advice: Advice, words: Words) -> Iterator[str]:
         found = [(one, one.memory_fits if cost == "memory" else one.time_fits) for one in advice.ranked]
         chosen = [one for one, fits in found if one.rank is None and fits == fit]
         if chosen:
-            yield f"{text} {_names(chosen, advice, words)}"
+            yield f"{text} {_names(chosen, words)}"
     if tied := [one for one in advice.ranked if one.tied]:
-        values = {"methods": _names(tied, advice, words)}
+        values = {"methods": _names(tied, words)}
         yield words.say("The records do not tell these apart from the first: {methods}", values)
     if unsure := [one for one in advice.ranked if one.rank is not None and one.fits == "unsure"]:
-        yield words.say("May not fit the time: {methods}", {"methods": _names(unsure, advice, words)})
+        yield words.say("May not fit the time: {methods}", {"methods": _names(unsure, words)})
     yield from _of_one_study(advice, words)
-    if stopped := [f"{_name(one, advice, words)} × {words.count(one.stopped)}" for one in advice.ranked if one.stopped]:
+    if stopped := [f"{one.method} × {words.count(one.stopped)}" for one in advice.ranked if one.stopped]:
         yield words.say("Runs that gave no result: {methods}", {"methods": words.series(stopped)})
     for study, method, states in advice.never_scored:
         said = ", ".join(state_name(words, one) for one in states) or "–"
         values = {"study": study, "method": method, "states": said}
         yield words.say("Never gave a result in study {study}: {method} ({states})", values)
+
+
+def _low(advice: Advice, words: Words) -> list[str]:
+    """Why the evidence is low, and what to do about it."""
+    nearest = advice.near[0]
+    names = {
+        "one_study": words.say("one set of data"),
+        "pilot": words.say("fewer than five seeds"),
+        "far": words.say("{study}, the nearest, is over {times} times apart", {
+            "study": nearest.study, "times": words.count(round(NEAR))
+        }),
+        "script": words.say("texts in another script"),
+        "model": words.say("another base model"),
+    }  # fmt: skip
+    if not advice.low:
+        return []
+    reasons = {"reasons": "; ".join(names[reason] for reason in advice.low)}
+    return [words.say("Low evidence ({reasons}): run a study of your own before you rely on this order.", reasons)]
+
+
+def _variants(advice: Advice, words: Words) -> list[str]:
+    """What settings within a method did, which are no methods of their own."""
+    found: list[str] = []
+    for study, one in advice.variants:
+        values = {
+            "kind": one.kind,
+            "study": study,
+            "tried": words.count(one.tried),
+            "default": one.default,
+            "metric": metric_name(words, one.metric),
+            "better": words.series(one.better) or "—",
+        }
+        found.append(
+            words.say(
+                "Settings within {kind}, study {study}: {tried} tried beside {default}; shown to be better in "
+                "{metric}: {better}",
+                values,
+            )
+        )
+    return found
 
 
 def _reasons(words: Words) -> dict[tuple[str, Fit], str]:
@@ -162,7 +194,7 @@ def _of_one_study(advice: Advice, words: Words) -> Iterator[str]:
     for apart in advice.near:
         alone = [one for one in advice.ranked if one.studies == (apart.study,) and one.method != advice.control]
         if alone:
-            values = {"methods": _names(alone, advice, words), "study": apart.study}
+            values = {"methods": _names(alone, words), "study": apart.study}
             yield words.say("Intervals of {study} alone, not for other data: {methods}", values)
 
 
@@ -171,6 +203,7 @@ def _distances(advice: Advice, words: Words) -> list[str | Table]:
     why = {
         "task": words.say("another task"),
         "far": words.say("over {times} times apart", {"times": words.count(round(REACH))}),
+        "settings": words.say("settings of one method alone"),
         "lengths": words.say("its text lengths are not recorded"),
         "control": words.say("its control was not scored, or is another method"),
     }
@@ -186,7 +219,8 @@ def _distances(advice: Advice, words: Words) -> list[str | Table]:
         left_out = words.say("left out: {why}", {"why": why[reason]})
         table.add_row(*_ratios(apart, words), "; ".join([left_out, *_others(apart, words)]))
     head = words.say(
-        "How many times each study the case is, and the distance (0: the same; 2.3: ten times on one side):"
+        "How many times each study the case is, and the distance (0: the same; 2.3: ten times on one side; tokens "
+        "weigh half):"
     )
     return [head, table]
 
