@@ -263,7 +263,7 @@ def test_advice_ranks_by_the_records_in_results(call: Call, records: Path, lang:
     assert lora["difference"]["low"] < lora["difference"]["estimate"] < lora["difference"]["high"]
     for one in wanted.ranked:
         assert re.search(rf"^\s*{one.rank}\s+{one.method}\s", out, re.MULTILINE)
-    assert ("Методы по разнице" in out) == (lang == "ru")
+    assert ("Методы по отличию" in out) == (lang == "ru")
 
 
 def test_advice_keeps_a_budget_and_a_base_model(call: Call) -> None:

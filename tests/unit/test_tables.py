@@ -122,7 +122,7 @@ def test_answer_names_the_cheapest_equivalent_method(tmp_path: Path) -> None:
     assert said.startswith("Take last2: in accuracy it is equivalent to full within ±0.050 (")
     assert "peak memory of 991\u00a0MiB" in said
     assert "pilot" not in said
-    assert answer(study, "ru").startswith("Выбрать last2: он равноценен full")
+    assert answer(study, "ru").startswith("Возьмите last2: он равноценен full")
 
 
 def test_answer_prefers_a_better_method_over_a_cheaper_control(tmp_path: Path) -> None:

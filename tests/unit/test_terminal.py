@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -137,4 +138,4 @@ def test_the_json_line_keeps_every_sign(folder: Path, finished: Path, monkeypatc
         arguments = ["report", str(folder), "--lang", "ru", "--json", "--out", str(folder.parent / "page.html")]
         _, text = said_by(arguments, encoding, monkeypatch)
         found.append(json.loads(text.splitlines()[-1]))
-    assert found[0] == found[1] and "Выбрать" in found[0]["answer"] + "Выбрать"
+    assert found[0] == found[1] and re.search("[а-я]", found[0]["answer"])

@@ -14,6 +14,7 @@ from jinja2.ext import babel_extract
 
 import paretune.report
 from paretune.core.errors import ConfigError
+from paretune.core.units import parse_bytes, size_text
 from paretune.report.wording import LANGUAGES, Words
 
 ROOM = Path(paretune.report.__file__).parent
@@ -69,6 +70,48 @@ def test_translations_are_whole(lang: str) -> None:
         source = message.id[-1] if message.pluralizable else message.id
         for text in texts:
             assert set(re.findall(r"{\w+}", text)) == set(re.findall(r"{\w+}", source)), message.id
+
+
+READ = (
+    *(ROOM / "locale" / lang / "LC_MESSAGES" / "paretune.po" for lang in LANGUAGES),
+    *(ROOM.parent / "serve" / "page" / f"texts_{lang}.js" for lang in LANGUAGES),
+    *(
+        ROOM.parent / one
+        for one in ("serve/bot_words.py", "export/choose.py", "export/card.py", "export/export_command.py")
+    ),
+    *(Path("README.md"), Path("README.ru.md")),
+)
+VARIANTS = {  # what is not written → what is
+    r"\b[KMGT]B\b|\b[КМГТ]Б\b|gigabyte|гигабайт": "GiB, ГиБ: limits are typed and sizes shown in powers of 1024",
+    r"интервал \{interval\}|interval \{interval\}|\[\{interval\}\]": "{difference} {interval}: it has its brackets",
+    r"±\{(half|width|interval)\}": "an interval by its ends",
+    r"[Бб]андл|[Пп]акет\w* (со свидетельств|`bundle`)|[Пп]роверенн\w+ пакет": "комплект, for a bundle",
+    r"[Пп]ачк[аиеу]\b|[Пп]ачек\b|[Бб]атч": "пакет, for a batch",
+    r"[Пп]акет\w* wheel|wheel-пакет": "архив wheel",
+    r"[Рр]азниц\w* с (\{control\}|контрол)|\"к контролю\"|[Дд]ельт": "отличие от контроля",
+    r'"(Выбрать|Взять|Оставить|Бери|Берите) \{': "Возьмите, Оставьте: all sentences speak to the reader",
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_one_word_for_one_thing(variant: str) -> None:
+    """No catalogue, page, bot, card or README uses the other word, form or unit for what has one already."""
+    found = [f"{path.name}: {match[0]!r}" for path in READ for match in re.finditer(variant, path.read_text("utf-8"))]
+    assert not found, f"write {VARIANTS[variant]}"
+
+
+def test_every_interval_has_one_form() -> None:
+    """A value with its interval is 0.947 [0.924 … 0.970] in both languages; without one it stands alone."""
+    en, ru = Words("en"), Words("ru")
+    assert en.interval(0.947, (0.924, 0.97)) == "0.947 [0.924 … 0.970]"
+    assert ru.interval(-0.0014, (-0.015, 0.013), signed=True) == "−0,001 [−0,015 … +0,013]"
+    assert en.interval(0.5, None) == "0.500"
+
+
+def test_sizes_are_written_as_limits_are_typed() -> None:
+    """What a page says can be typed as a limit: the unit is that of the limits, in every room that writes sizes."""
+    assert size_text(parse_bytes("2 GiB")) == "2 GiB" == Words("en").size(parse_bytes("2 GiB")).replace(NBSP, " ")
+    assert (size_text(0), size_text(1023), size_text(1536)) == ("0 B", "1023 B", "1.5 KiB")
 
 
 def test_russian_catalogue_is_in_russian() -> None:

@@ -33,7 +33,7 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
     },
     "ru": {
         "why": "выбор: {why}",
-        "bundle": "пакет со свидетельством {path} ({digest}…): {checks}",
+        "bundle": "комплект со свидетельством {path} ({digest}…): {checks}",
         "plain": "{path} загружается в обычном {library}; наибольшая разница логитов {gap}",
         "serve": "дальше: paretune serve {path}",
         "load": "как загрузить: {path}/README.md",
