@@ -317,3 +317,16 @@ def test_a_token_opens_the_door_once(browser: Browser, studies: Path) -> None:
     visit.context.close()
     service.stop()
     assert [one for one in visit.errors if "401" not in one] == []
+
+
+def test_a_phone_shows_each_verdict(browser: Browser, dashboard: Service) -> None:
+    """At 360 px the verdict of every method lies inside the window, with the name of its column before it."""
+    visit = Visit(browser, dashboard, viewport={"width": 360, "height": 780})
+    for language, column in (("en", "verdict"), ("ru", "вывод")):
+        page = opened(visit, f"study/demo?lang={language}")
+        cells = page.locator("#results table").first.locator(f'td[data-label="{column}"] span')
+        assert cells.count() == 7
+        for place in range(7):
+            box = cells.nth(place).bounding_box()
+            assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 360
+    visit.context.close()
