@@ -1,22 +1,27 @@
-"""Earns a bundle's certificate: six checks in a process that has nothing but files to go by.
+"""Earns a bundle's certificate: eight checks in processes that have nothing but files to go by.
 
 moved: the update changes the base; matters: the output depends on it; reloads: the bundle's files give the logits that
 were kept after training; head_present: a whole head; merge_parity: folded into the base's weights it gives the same
 logits; goldens: its golden inputs are answered as the run's model answered them, by a model rebuilt here and by the
-engine that will serve them. Not here: making files (`extract.py`) or moving them into place (`export.py`).
+engine that will serve them; tokens: the engine makes the tokens that training did of validation and odd texts, and the
+tokenizer's file alone does; readme: the code of the README, run as it stands, answers validation texts as the run did.
+Not here: making files (`extract.py`) or moving them into place (`export.py`).
 
     evidence = in_fresh_process(certify, run_path, part_folder, words, draft, None)
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from paretune.core.config import validated
@@ -25,20 +30,35 @@ from paretune.core.limits import processor_has_bf16
 from paretune.data.encoding import Encoded
 from paretune.export.evidence import abstention_of
 from paretune.export.extract import Words
-from paretune.export.goldens import choose_goldens, evenly, logit_tolerance
+from paretune.export.goldens import SPREAD, choose_goldens, evenly, logit_tolerance
+from paretune.export.plain import PROBABILITY_TOLERANCE, asked_places, snippet_gap
+from paretune.export.snippets import answers_of
 from paretune.export.trained import Setting, kept_logits, setting_of
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import Adaptation, Delta
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.precision import Precision, autocast
+from paretune.models.precision import Precision, autocast, chosen_precision
 from paretune.models.sources import ModelSpec
+from paretune.models.tokenizer import ODD_TEXTS, tokenizer_file
 from paretune.records.bundle import CHECKS, Abstention, Certificate, Check, CheckName, Golden, Goldens, Manifest
 from paretune.records.store import RunFolder
 from paretune.repro.probe import numerics_fingerprint
 from paretune.repro.provenance import provenance
 from paretune.repro.seeding import torch_generator
 from paretune.serve.alone import beside, fold_in
-from paretune.serve.bundle import ADAPTER_FILE, HEAD_FILE, Bundle, entry_of, hexed, read_bundle, read_delta, read_head
+from paretune.serve.bundle import (
+    ADAPTER_FILE,
+    CERTIFICATE_FILE,
+    HEAD_FILE,
+    README_FILE,
+    Bundle,
+    entry_of,
+    hexed,
+    read_bundle,
+    read_delta,
+    read_head,
+    seal,
+)
 from paretune.serve.engine import Engine, Outcome, Row
 from paretune.stats.selective import probabilities
 from paretune.study.design import make_method
@@ -62,6 +82,11 @@ class Evidence:
     certificate: Certificate
     goldens: Goldens | None
     abstention: Abstention | None
+
+    def with_check(self, check: Check) -> Evidence:
+        """With a check that was made later, in its place."""
+        checks = [check if one.name == check.name else one for one in self.certificate.checks]
+        return replace(self, certificate=self.certificate.model_copy(update={"checks": checks}))
 
 
 @dataclass
@@ -117,6 +142,8 @@ def certify(run: Path, folder: Path, words: Words, draft: Manifest, target_risk:
     files = {name: entry_of(folder / name) for name in (ADAPTER_FILE, HEAD_FILE)}
     manifest = draft.model_copy(update={"abstention": abstention, "files": files})
     found["goldens"], goldens = _goldens(desk, folder, manifest)
+    if goldens is not None:
+        found["tokens"] = _tokens(desk, folder, manifest, goldens)
     return Evidence(_certificate(found), goldens, abstention)
 
 
@@ -253,6 +280,50 @@ def _goldens(desk: Desk, folder: Path, draft: Manifest) -> tuple[Check, Goldens 
     )
     found = goldens.model_copy(update={"rows": rows, "logit_tolerances": tolerances})
     return _check("goldens", True, detail, worst, GOLDEN_TOLERANCE), found
+
+
+def _tokens(desk: Desk, folder: Path, draft: Manifest, goldens: Goldens) -> Check:
+    """Ids of the engine, of training and of the tokenizer's file with nothing of ours around it."""
+    setting = desk.setting
+    texts = [*setting.data.splits["validation"].texts, *ODD_TEXTS]
+    engine = _engine(Bundle(folder, draft, goldens, _none_yet(), draft.digest), "fp32")
+    witness = Tokenizer.from_file(str(tokenizer_file(setting.model_spec.source)))
+    witness.no_padding()
+    witness.enable_truncation(setting.max_tokens, direction=setting.tokenizer.cut)
+    trained, served = setting.encoded(texts).ids, engine.tokens(draft.digest, texts)
+    odd = 0
+    for text, *ids in zip(texts, trained, served, strict=True):
+        alone = tuple(witness.encode(setting.model_spec.text_prefix + text).ids)
+        odd += any(one != alone for one in ids)
+    detail = f"of {len(texts)} validation and odd texts so many have other tokens than in training"
+    return _check("tokens", odd == 0, detail, float(odd), 0.0)
+
+
+def readme_check(run: Path, folder: Path, words: Words, manifest: Manifest, evidence: Evidence, text: str) -> Check:
+    """The code of a bundle's README, run in a copy that is sealed as the bundle will be."""
+    assert evidence.goldens is not None
+    validation = setting_of(RunFolder(run)).data.splits["validation"].texts
+    places = asked_places(len(validation))
+    precision: Precision = chosen_precision("auto")
+    told_nc = {one: probabilities(words.validation_nc[one][places]) for one in ("fp32", precision)}
+    spread = float(np.abs(told_nc[precision] - told_nc["fp32"]).max())
+    limit = max(PROBABILITY_TOLERANCE, SPREAD * spread)
+    passed = [one.model_copy(update={"passed": True}) for one in evidence.certificate.checks]
+    with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-readme-") as place:
+        there = Path(place)
+        for file in folder.iterdir():
+            os.link(file, there / file.name)
+        certificate = evidence.certificate.model_copy(update={"checks": passed})
+        (there / CERTIFICATE_FILE).write_text(certificate.model_dump_json(), encoding="utf-8")
+        (there / README_FILE).write_text(text, encoding="utf-8")
+        seal(there, manifest)
+        try:
+            found_nc = answers_of(text, there, [validation[place] for place in places], manifest.labels)
+            gap = snippet_gap(found_nc, told_nc["fp32"], limit)
+        except BundleError as error:
+            return _check("readme", False, str(error))
+    detail = f"largest difference of a probability, over {len(places)} validation texts, to the run's own model"
+    return _check("readme", True, detail, gap, limit)
 
 
 def here() -> list[Precision]:

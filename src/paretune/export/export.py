@@ -20,19 +20,19 @@ from paretune.core.config import validated
 from paretune.core.disk import cannot_write
 from paretune.core.errors import BundleError, ConfigError, RecordError, StorageError, said
 from paretune.export.card import card
-from paretune.export.certify import certify, failures, recheck
+from paretune.export.certify import certify, failures, readme_check, recheck
 from paretune.export.choose import Choice, choose_run, chosen_by_hand
 from paretune.export.evidence import cost_of
 from paretune.export.extract import extract
 from paretune.export.fresh import in_fresh_process
 from paretune.export.inference import measure_inference
 from paretune.export.int8 import Variant, measure_int8, write_int8
-from paretune.export.manifest import Order, card_facts, draft_manifest
-from paretune.export.plain import LABELS_FILE, check_merged, check_peft, write_merged, write_peft
-from paretune.export.snippets import To
+from paretune.export.manifest import Order, card_facts, draft_manifest, loading_of
+from paretune.export.plain import LABELS_FILE, check_snippet, write_merged, write_peft
+from paretune.export.snippets import To, code
 from paretune.export.targets import FORMS
 from paretune.export.trained import check_exportable, study_folder_of
-from paretune.models.sources import DECODERS, ModelSpec, model_type
+from paretune.models.sources import ModelSpec
 from paretune.records.bundle import Check
 from paretune.records.store import RunFolder, StudyFolder
 from paretune.report.facts import gather
@@ -49,8 +49,9 @@ from paretune.serve.names import id_of
 
 @dataclass(frozen=True)
 class Exported:
-    """What lies where, and why it was chosen; `digest` and `checks` are a bundle's, `gap` is the largest difference
-    of logits to the run's own model in plain peft or transformers, `int8` has one entry a number format."""
+    """What lies where, and why it was chosen; `digest` and `checks` are a bundle's. `gap` is the largest difference of
+    a probability to the run's own model, by the README's code in plain peft or transformers; `int8` has one entry a
+    number format."""
 
     path: Path
     to: To
@@ -166,13 +167,9 @@ def _move(part: Path, out: Path) -> None:
 
 
 def _bundle(order: Order, out: Path) -> Exported:
-    source = validated(order.run.spec().model, ModelSpec, "model").source
-    if model_type(source) in DECODERS:
-        given = f"--to bundle of run {order.run.id}, whose model {source} is a decoder"
-        raise ConfigError(said(given, "an encoder: the service runs no other", do="use --to peft or --to merged"))
     order.say("taking the adapter out of its run")
     words = in_fresh_process(extract, order.run.path, order.part)
-    order.say("certifying in a clean process: moved, matters, reloads, head present, merge parity, goldens")
+    order.say("certifying in a clean process: moved, matters, reloads, head present, merge parity, goldens, tokens")
     draft = draft_manifest(order)
     evidence = in_fresh_process(certify, order.run.path, order.part, words, draft, order.target_risk)
     failed = failures(evidence.certificate)
@@ -180,6 +177,12 @@ def _bundle(order: Order, out: Path) -> Exported:
         raise BundleError(_refusal(order, failed))
     manifest = draft.model_copy(update={"abstention": evidence.abstention})
     _write(order.part / GOLDENS_FILE, evidence.goldens.model_dump_json(indent=1))
+    order.say("running the README's code in a clean process")
+    text = code(loading_of(order, "bundle"))
+    readme = in_fresh_process(readme_check, order.run.path, order.part, words, manifest, evidence, text)
+    evidence = evidence.with_check(readme)
+    if not readme.passed:
+        raise BundleError(_refusal(order, [readme]))
     _write(order.part / CERTIFICATE_FILE, evidence.certificate.model_dump_json(indent=1))
     _write(order.part / README_FILE, card(card_facts(order, "bundle", manifest.cost, evidence)))
     sealed = seal(order.part, manifest)
@@ -214,11 +217,11 @@ def _write(path: Path, text: str) -> None:
 
 def _plain(order: Order, out: Path, to: To, int8: bool) -> Exported:
     """Files for plain peft or transformers, loaded there once in a clean process."""
-    write, check = (write_peft, check_peft) if to == "peft" else (write_merged, check_merged)
+    write = write_peft if to == "peft" else write_merged
     order.say(f"writing files for plain {'peft' if to == 'peft' else 'transformers'}")
     in_fresh_process(write, order.run.path, order.part)
-    order.say("loading them there in a clean process")
-    gap = in_fresh_process(check, order.run.path, order.part)
+    order.say("running the README's code in a clean process")
+    gap = in_fresh_process(check_snippet, order.run.path, order.part, code(loading_of(order, to)))
     variants: list[Variant] = []
     if int8:
         order.say("rounding the linear maps to int8, and measuring")

@@ -23,7 +23,10 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
     "en": {
         "why": "chosen: {why}",
         "bundle": "certified bundle {path} ({digest}…): {checks}",
-        "plain": "{path} loads in plain {library}; largest difference of logits {gap}",
+        "plain": (
+            "{path} loads in plain {library}: the README's code answers validation texts as the run does, largest "
+            "difference of a probability {gap}"
+        ),
         "serve": "next: paretune serve {path}",
         "load": "how to load it: {path}/README.md",
         "int8": (
@@ -34,7 +37,10 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
     "ru": {
         "why": "выбор: {why}",
         "bundle": "комплект со свидетельством {path} ({digest}…): {checks}",
-        "plain": "{path} загружается в обычном {library}; наибольшая разница логитов {gap}",
+        "plain": (
+            "{path} загружается в обычном {library}: код из README отвечает на проверочные тексты как прогон, "
+            "наибольшая разница вероятности {gap}"
+        ),
         "serve": "дальше: paretune serve {path}",
         "load": "как загрузить: {path}/README.md",
         "int8": (
@@ -123,6 +129,6 @@ def json_of(exported: Exported) -> JsonObject:
         "why": exported.why,
         "digest": exported.digest,
         "checks": [one.model_dump(mode="json") for one in exported.checks],
-        "logit_gap": exported.gap,
+        "probability_gap": exported.gap,
         "int8": [{**asdict(one), "latency": [item.model_dump() for item in one.latency]} for one in exported.int8],
     }

@@ -20,8 +20,9 @@ from paretune.export.choose import Choice
 from paretune.export.evidence import base_name, cost_of, licences_of, scores_of
 from paretune.export.snippets import Loading, To
 from paretune.export.trained import study_folder_of
-from paretune.models.sources import ModelSpec
-from paretune.models.tokenizer import tokenizer_file
+from paretune.models.loading import build_of, read_config
+from paretune.models.sources import ModelSpec, parse_source
+from paretune.models.tokenizer import read_tokenizer, tokenizer_file
 from paretune.records.bundle import Abstention, Manifest
 from paretune.records.store import RunFolder
 from paretune.report.facts import StudyFacts
@@ -81,15 +82,33 @@ def draft_manifest(order: Order) -> Manifest:
     )
 
 
+def loading_of(order: Order, to: To, int8: bool = False) -> Loading:
+    """What the README's code depends on."""
+    spec = order.run.spec()
+    model = validated(spec.model, ModelSpec, "model")
+    kind, _, revision = parse_source(model.source)
+    tokenizer = read_tokenizer(model.source)
+    return Loading(
+        to=to,
+        base=base_name(spec),
+        revision=revision or "",
+        build=build_of(read_config(model.source)),
+        pooling=model.pooling,
+        prefix=model.text_prefix,
+        max_tokens=validated(spec.train, TrainSpec, "train").max_tokens,
+        pad_id=tokenizer.pad_id,
+        cut=tokenizer.cut,
+        on_hub=kind == "hub",
+        int8=int8,
+    )
+
+
 def card_facts(
     order: Order, to: To, cost: dict[str, float], evidence: Evidence | None = None, int8: bool = False
 ) -> CardFacts:
     """What the README says; a certificate and a threshold are a bundle's."""
     spec = order.run.spec()
-    model = validated(spec.model, ModelSpec, "model")
     data = load(study_folder_of(order.run) / "data")
-    longest = validated(spec.train, TrainSpec, "train").max_tokens
-    on_hub = model.source.startswith("hub:")
     return CardFacts(
         name=order.name,
         study=spec.study,
@@ -97,7 +116,7 @@ def card_facts(
         settings=spec.settings,
         seed=spec.seed,
         labels=data.labels,
-        loading=Loading(to, base_name(spec), on_hub, model.pooling, model.text_prefix, longest, int8),
+        loading=loading_of(order, to, int8),
         scores=scores_of(order.facts, order.run),
         cost=cost,
         licences=licences_of(spec),

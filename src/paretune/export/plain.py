@@ -3,34 +3,41 @@
 Not here: bundles (`export.py`), the README (`card.py`). The adapter's file format is peft's own
 (https://huggingface.co/docs/peft/developer_guides/checkpoint), the merged model's that of `transformers`.
 
-    write_merged(run_path, folder); gap = check_merged(run_path, folder)
+    write_merged(run_path, folder); gap = check_snippet(run_path, folder, code(loading))
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import warnings
+import tempfile
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
-from peft import LoraConfig, PeftModel
-from transformers import AutoModel, PreTrainedModel
+from peft import LoraConfig
+from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from paretune.core.errors import BundleError, ConfigError, said
-from paretune.data.encoding import Encoded
+from paretune.export.evidence import base_name
+from paretune.export.goldens import evenly
+from paretune.export.snippets import answers_of
 from paretune.export.trained import Setting, Trained, rebuild, setting_of
 from paretune.kernels.low_rank import LowRank
-from paretune.models.sources import model_folder, parse_source
+from paretune.models.loading import build_of, load_whole
+from paretune.models.sources import TOKENIZER_FILE, model_folder, parse_source
+from paretune.models.surgery import is_conv1d
 from paretune.records.store import RunFolder
-from paretune.serve.bundle import HEAD_FILE, read_head, write_head
+from paretune.serve.bundle import HEAD_FILE, write_head
 from paretune.serve.tensors import write_safetensors
-from paretune.study.desk import REFERENCE_ROWS
+from paretune.stats.selective import probabilities
 from paretune.train.evaluate import predict_logits
 
 LABELS_FILE = "labels.json"
-PARITY_TOLERANCE = 1e-4
+PROBABILITY_TOLERANCE = 1e-3  # of two forward passes in fp32
+MOST_ASKED = 1000  # texts
 _OF_TOKENIZER = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "*.model", "added_tokens.json")
 
 
@@ -47,17 +54,20 @@ def write_peft(run: Path, folder: Path) -> None:
     if not delta or len(updates) < len(delta):
         given = f"method {trained.setting.spec.method!r} ({trained.setting.spec.kind}) has no low-rank adapter"
         raise ConfigError(said(given, "a low-rank method for --to peft", do="--to bundle and --to merged take any"))
-    _config(updates, trained.setting).save_pretrained(str(folder))
+    bare = trained.setting.bare().encoder
+    turned = all(is_conv1d(bare.get_submodule(name)) for name in updates)
+    _config(updates, trained.setting, turned).save_pretrained(str(folder))
     tensors: dict[str, torch.Tensor] = {}
     for name, one in updates.items():
         tensors[f"base_model.model.{name}.lora_A.weight"] = one.a_ri
         tensors[f"base_model.model.{name}.lora_B.weight"] = one.b_or
     write_safetensors(folder / "adapter_model.safetensors", tensors)
+    _write_tokenizer(trained, folder)
     _write_head(trained, folder)
 
 
-def _config(updates: dict[str, LowRank], setting: Setting) -> LoraConfig:
-    """alpha = rank for every map: the scale is already in the matrices."""
+def _config(updates: dict[str, LowRank], setting: Setting, turned: bool) -> LoraConfig:
+    """alpha = rank for every layer: the scale is already in the matrices; `turned`: weights are (inputs, outputs)."""
     ranks = {name: int(one.a_ri.shape[0]) for name, one in updates.items()}
     rank = max(ranks.values())
     odd = {name: value for name, value in ranks.items() if value != rank}
@@ -69,6 +79,7 @@ def _config(updates: dict[str, LowRank], setting: Setting) -> LoraConfig:
         rank_pattern=odd,
         alpha_pattern=dict(odd),
         target_modules=sorted(updates),
+        fan_in_fan_out=turned,
         inference_mode=True,
     )
 
@@ -86,64 +97,67 @@ def write_merged(run: Path, folder: Path) -> None:
         as `setting_of` and `rebuild`.
     """
     trained = rebuild(setting_of(RunFolder(run)))
+    setting = trained.setting
     trained.method.merge(trained.model)
     disable_progress_bar()  # of a one-second write
-    trained.model.encoder.save_pretrained(folder)
-    source = model_folder(trained.setting.model_spec.source)
+    whole: PreTrainedModel = trained.model.encoder
+    if build_of(whole.config) == "AutoModel.get_encoder":
+        whole = load_whole(setting.model_spec.source)
+        cast(torch.nn.Module, whole.get_encoder()).load_state_dict(trained.model.encoder.state_dict())
+    whole.save_pretrained(folder)
+    source = model_folder(setting.model_spec.source)
     for file in {file for pattern in _OF_TOKENIZER for file in source.glob(pattern)}:
         shutil.copyfile(file, folder / file.name)
+    _write_tokenizer(trained, folder)
     _write_head(trained, folder)
 
 
-def check_peft(run: Path, folder: Path) -> float:
-    """How far logits by plain `peft` lie from those of the run's own model, in fp32.
+def _write_tokenizer(trained: Trained, folder: Path) -> None:
+    """The tokenizer that trained; where its configuration lies beside it, AutoTokenizer is told to take the file."""
+    trained.setting.tokenizer.save(folder / TOKENIZER_FILE)
+    about = folder / "tokenizer_config.json"
+    if about.is_file():
+        tree = {**json.loads(about.read_bytes()), "tokenizer_class": "PreTrainedTokenizerFast"}
+        about.write_text(json.dumps(tree, ensure_ascii=False, indent=2), encoding="utf-8")
+
+
+def check_snippet(run: Path, folder: Path, text: str) -> float:
+    """Run the README's code in the folder, over validation texts; how far its probabilities lie from the run's.
 
     Raises:
-        BundleError: too far.
+        BundleError: it does not run, or a text is answered otherwise.
     """
     setting = setting_of(RunFolder(run))
-    base = _plain(model_folder(setting.model_spec.source))
-    with warnings.catch_warnings():
-        # peft 0.21 asks transformers 5.24 by the old name of a property
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        adapted = PeftModel.from_pretrained(base, str(folder))
-    return _checked(setting, folder, adapted.eval(), "peft")
+    places = asked_places(len(setting.data.splits["validation"].texts))
+    texts = [setting.data.splits["validation"].texts[place] for place in places]
+    own_nc = probabilities(predict_logits(rebuild(setting).model, setting.encoded(texts), "fp32").numpy())
+    with tempfile.TemporaryDirectory() as place:
+        there = Path(place)
+        for file in folder.iterdir():
+            (there / file.name).symlink_to(file)
+        named = there / base_name(setting.spec)  # what is no model of the hub is looked for beside the files
+        if not named.exists() and "/" not in base_name(setting.spec):
+            named.symlink_to(model_folder(setting.model_spec.source), target_is_directory=True)
+        found_nc = answers_of(text, there, texts, setting.data.labels)
+    return snippet_gap(found_nc, own_nc, PROBABILITY_TOLERANCE)
 
 
-def check_merged(run: Path, folder: Path) -> float:
-    """How far logits by plain `transformers` lie from those of the run's own model, in fp32.
+def asked_places(rows: int) -> list[int]:
+    """Places of the validation texts that a README's code is asked, evenly spread."""
+    return evenly(rows, MOST_ASKED).tolist()
+
+
+def snippet_gap(found_nc: np.ndarray, told_nc: np.ndarray, limit: float) -> float:
+    """The largest difference of a probability.
 
     Raises:
-        BundleError: too far.
+        BundleError: over the limit, or another label where the two largest lie further apart than that.
     """
-    return _checked(setting_of(RunFolder(run)), folder, _plain(folder), "transformers")
-
-
-def _plain(folder: Path) -> PreTrainedModel:
-    return AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
-
-
-def _checked(setting: Setting, folder: Path, model: torch.nn.Module, library: str) -> float:
-    encoded = setting.encoded(setting.data.splits["validation"].texts[:REFERENCE_ROWS])
-    rows = Encoded(encoded.ids, encoded.pad_id)
-    own_nc = predict_logits(rebuild(setting).model, rows, "fp32")
-    weight_ch, bias_c = read_head(folder / HEAD_FILE, len(setting.data.labels))
-    input_ids_bt, mask_bt = rows.padded(range(len(rows)))
-    with torch.inference_mode():
-        hidden_bth = model(input_ids=input_ids_bt, attention_mask=mask_bt).last_hidden_state
-        features_bh = _features(hidden_bth, mask_bt, setting.model_spec.pooling)
-        gap = float((features_bh @ weight_ch.T + bias_c - own_nc).abs().max())
-    if not gap <= PARITY_TOLERANCE:
-        given = f"logits by plain {library} differ by {gap:.3g} from those of run {setting.run.id}"
-        raise BundleError(said(given, f"at most {PARITY_TOLERANCE:g}"))
+    gap = float(np.abs(found_nc - told_nc).max())
+    if not gap <= limit:
+        rows = int((found_nc.argmax(1) != told_nc.argmax(1)).sum())
+        given = (
+            f"the README's code answers with probabilities up to {gap:.3g} off, {rows} of {len(told_nc)} labels differ"
+        )
+        raise BundleError(said(given, f"the run's own, within {limit:g}"))
     return gap
-
-
-def _features(hidden_bth: torch.Tensor, mask_bt: torch.Tensor, pooling: str) -> torch.Tensor:
-    """As the code of the README pools."""
-    if pooling == "cls":
-        return hidden_bth[:, 0]
-    if pooling == "last":
-        return hidden_bth[torch.arange(len(mask_bt)), mask_bt.sum(1) - 1]
-    weight_bt1 = mask_bt.unsqueeze(-1)
-    return (hidden_bth * weight_bt1).sum(1) / weight_bt1.sum(1)

@@ -22,9 +22,8 @@ from transformers import PreTrainedModel
 
 from paretune.measure.flops import Arithmetic, arithmetic
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.sources import DECODERS
-from paretune.models.surgery import layers, plain_encoder, trainable
-from paretune.models.weights import KINDS
+from paretune.models.surgery import is_linear, layers, plain_encoder, size_of, trainable, weight_oi
+from paretune.models.weights import DECODERS, KINDS
 
 Format = Literal["bf16", "fp32"]
 NUMBER_BYTES: dict[Format, int] = {"bf16": 2, "fp32": 4}
@@ -162,8 +161,8 @@ def census(model: EncoderClassifier) -> Census:
     moving = trainable(model)
     sizes = {name: one.numel() for name, one in model.named_parameters()}
     inserted = sum(size for name, size in sizes.items() if "lora_" in name or name.startswith("head."))
-    heads = int(plain.config.num_attention_heads)
-    feed_forward = max((one.out_features for one in _linear(plain)), default=0)
+    heads = size_of(plain, "num_attention_heads") or 1
+    feed_forward = max((weight_oi(one).shape[0] for one in _linear(plain)), default=0)
     return Census(
         trainable=sum(one.numel() for one in moving.values()),
         total=sum(sizes.values()),
@@ -172,10 +171,10 @@ def census(model: EncoderClassifier) -> Census:
         word_width=words.embedding_dim,
         words_learn=words.weight.requires_grad,
         copied=sum(one.numel() for one in _converted(plain)),
-        hidden=int(plain.config.hidden_size),
+        hidden=model.head.in_features,
         feed_forward=feed_forward,
         heads=heads,
-        key_heads=int(getattr(plain.config, "num_key_value_heads", 0) or heads),
+        key_heads=size_of(plain, "num_key_value_heads") or heads,
         classes=model.head.out_features,
         saved_bytes=safetensors_bytes({name: tuple(one.shape) for name, one in moving.items()}),
         own_pass=plain.config.model_type in {*KINDS, *DECODERS},
@@ -183,8 +182,8 @@ def census(model: EncoderClassifier) -> Census:
     )
 
 
-def _linear(plain: PreTrainedModel) -> list[nn.Linear]:
-    return [one for one in layers(plain).modules() if isinstance(one, nn.Linear)]
+def _linear(plain: PreTrainedModel) -> list[nn.Module]:
+    return [one for one in layers(plain).modules() if is_linear(one)]
 
 
 def _converted(plain: PreTrainedModel) -> list[nn.Parameter]:
@@ -192,7 +191,7 @@ def _converted(plain: PreTrainedModel) -> list[nn.Parameter]:
     return [
         parameter
         for name, module in layers(plain).named_modules()
-        if isinstance(module, nn.Linear) and "lora_" not in name
+        if is_linear(module) and "lora_" not in name
         for parameter in module.parameters()
     ]
 

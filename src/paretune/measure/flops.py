@@ -15,14 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
 
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
-from paretune.models.sources import DECODERS
-from paretune.models.surgery import layers, plain_encoder
+from paretune.models.families import sees_only_before
+from paretune.models.surgery import is_linear, layers, plain_encoder, size_of, weight_oi
 
 # (input features, output features) of a linear map → how many of that shape the blocks have
 Shapes = Mapping[tuple[int, int], int]
@@ -90,12 +89,13 @@ def arithmetic(encoder: nn.Module) -> Arithmetic:
     shapes: dict[tuple[int, int], int] = {}
     for place, block in enumerate(blocks):
         for base, updated in _linear_maps(block):
-            size = base.in_features * base.out_features
+            outputs, inputs = weight_oi(base).shape
+            size = inputs * outputs
             weights += size
             passed += size if place >= lowest else 0
-            learning += size if base.weight.requires_grad else 0
-            low_rank += updated * (base.in_features + base.out_features)
-            shape = (base.in_features, base.out_features)
+            learning += size if base.get_parameter("weight").requires_grad else 0
+            low_rank += updated * (inputs + outputs)
+            shape = (inputs, outputs)
             shapes[shape] = shapes.get(shape, 0) + 1
     return Arithmetic(
         weights,
@@ -105,23 +105,22 @@ def arithmetic(encoder: nn.Module) -> Arithmetic:
         _width(plain),
         len(blocks),
         len(blocks) - lowest,
-        plain.config.model_type in DECODERS,
+        sees_only_before(plain.config.to_dict()),
         shapes,
     )
 
 
-def _linear_maps(block: nn.Module) -> list[tuple[nn.Linear, int]]:
+def _linear_maps(block: nn.Module) -> list[tuple[nn.Module, int]]:
     """Each linear map of the base model with the rank of its update, 0 where it has none."""
     updated = {name: one for name, one in block.named_modules() if isinstance(one, LoraLayer)}
-    found = [(cast(nn.Linear, one.base_layer), sum(one.r.values())) for one in updated.values()]
+    found = [(one.base_layer, sum(one.r.values())) for one in updated.values()]
     for name, one in block.named_modules():
-        if isinstance(one, nn.Linear) and not any(name == over or name.startswith(f"{over}.") for over in updated):
+        if is_linear(one) and not any(name == over or name.startswith(f"{over}.") for over in updated):
             found.append((one, 0))
     return found
 
 
 def _width(plain: PreTrainedModel) -> int:
-    config = plain.config
-    heads = int(config.num_attention_heads)
-    head = config.to_dict().get("head_dim") or config.hidden_size // heads
-    return heads * int(head)
+    heads = size_of(plain, "num_attention_heads") or 1
+    head = size_of(plain, "head_dim") or (size_of(plain, "hidden_size") or 0) // heads
+    return heads * head

@@ -29,7 +29,7 @@ class BitFit(Adaptation):
         """Freeze all but the biases.
 
         Raises:
-            ConfigError: the model has none, as decoders of the llama type.
+            ConfigError: the model has none, as most decoders.
         """
         found = biases(model.encoder)
         if not found:

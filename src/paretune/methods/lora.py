@@ -27,7 +27,7 @@ from paretune.core.errors import ConfigError, said
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import Adaptation, Delta
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.surgery import freeze, is_attention, is_query_or_value, linear_names
+from paretune.models.surgery import freeze, is_attention, is_conv1d, is_query_or_value, linear_names
 
 Part = Literal["all_linear", "query_value", "attention", "mlp"]
 _PARTS: dict[Part, Callable[[str], bool]] = {
@@ -77,6 +77,7 @@ class Lora(Adaptation):
             use_rslora=self.settings.rank_stabilised,
             lora_dropout=self.settings.dropout,
             target_modules=names,
+            fan_in_fan_out=all(is_conv1d(model.encoder.get_submodule(name)) for name in names),
         )
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # peft draws from the global generator
             # peft 0.21 asks transformers 5.24 by the old name of a property
@@ -94,7 +95,7 @@ class Lora(Adaptation):
         ]
         if not chosen:
             endings = sorted({name.rsplit(".", 1)[-1] for name in names})
-            given = f"targets = {list(targets)} match no layer"
+            given = f"targets = {targets if isinstance(targets, str) else list(targets)} match no layer"
             raise ConfigError(said(given, "names ending in " + ", ".join(endings)))
         return chosen
 

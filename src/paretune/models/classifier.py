@@ -45,7 +45,7 @@ class EncoderClassifier(nn.Module):
             raise ConfigError(said(f"pooling {pooling!r}", "one of " + ", ".join(POOLINGS)))
         self.pooling = pooling
         self.encoder = encoder
-        self.head = zero_head(cast(int, encoder.config.hidden_size), classes)
+        self.head = zero_head(cast(int, encoder.config.get_text_config().hidden_size), classes)
         # Another way from input ids and mask to last hidden states, of the same values (`fast_encoder.py`).
         self.path: Callable[[Tensor, Tensor], Tensor] | None = None
 

@@ -26,9 +26,9 @@ from paretune.core.cache import home
 from paretune.core.config import Settings
 from paretune.core.errors import AssetError, ConfigError, UnknownNameError, said
 from paretune.models.convert import E5_FORMAT, GGUF_FORMAT, convert_e5, convert_gguf
+from paretune.models.families import sees_only_before
 
 _FORMS = "asset:NAME, path:FOLDER or hub:OWNER/NAME[@REVISION]"
-DECODERS = ("llama",)  # types of model whose tokens see none that follow
 TOKENIZER_FILE = "tokenizer.json"
 _VOCABULARIES = ("vocab.txt", "vocab.json", "*.model")  # what a tokenizer is made of where it is not there
 _DIGESTED = ("*.safetensors", "*.bin", "*.json", "*.model", "vocab.txt")
@@ -158,9 +158,30 @@ def model_type(source: str, base: Path | None = None) -> str:
     Raises:
         as `model_folder`.
     """
+    return str(config_of(source, base).get("model_type", ""))
+
+
+def config_of(source: str, base: Path | None = None) -> dict[str, object]:
+    """The content of config.json.
+
+    Raises:
+        as `model_folder`, and AssetError where it is no JSON object.
+    """
     folder = model_folder(source, base)
     with readable(source):
-        return str(json.loads((folder / "config.json").read_bytes()).get("model_type", ""))
+        tree: object = json.loads((folder / "config.json").read_bytes())
+        if not isinstance(tree, dict):
+            raise ValueError("config.json is no JSON object")
+    return cast("dict[str, object]", tree)
+
+
+def is_decoder(source: str, base: Path | None = None) -> bool:
+    """Whether the model's tokens see none that follow them.
+
+    Raises:
+        as `config_of`.
+    """
+    return sees_only_before(config_of(source, base))
 
 
 def settled(spec: ModelSpec) -> ModelSpec:
@@ -170,7 +191,7 @@ def settled(spec: ModelSpec) -> ModelSpec:
         ConfigError: the first token of a decoder, which has seen no other.
         as `model_folder`.
     """
-    if model_type(spec.source) not in DECODERS:
+    if not is_decoder(spec.source):
         return spec
     if "pooling" not in spec.model_fields_set:
         return spec.model_copy(update={"pooling": "last"})

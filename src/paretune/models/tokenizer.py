@@ -26,6 +26,28 @@ from paretune.core.errors import AssetError, DataError, said
 from paretune.models.sources import TOKENIZER_FILE, first_line, model_digest, model_folder, readable
 
 Side = Literal["left", "right"]
+# What tokenizers treat differently: nothing, spaces, case, accents in one and in two characters, other scripts, emoji,
+# control and zero-width characters, special tokens as text, and more than any model takes.
+ODD_TEXTS = (
+    *(
+        "",
+        " ",
+        "  two  spaces ",
+        "Upper and lower CASE",
+        "café cafe\u0301 Å Å",
+        "Привет, мир! ёж",
+        "你好，世界",
+        "مرحبا",
+    ),
+    *("😀 👩‍👩‍👧 ok", "a\tb\nc\rd", "null\x00bell\x07", "zero\u200bwidth\ufeff", "ﬁ ½ Ⅷ ™", "don't I'm we've"),
+    *("[CLS] [SEP] [PAD] [UNK] [MASK]", "<s> </s> <pad> <unk> <mask>", "<|endoftext|> <|im_end|> <eos> <bos>"),
+    *(
+        "https://example.org/?q=1&r=2#x",
+        "3.14 1,000,000 0x1F",
+        "word " * 3000,
+        "начало " + "середина " * 2000 + "конец",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +124,10 @@ class BaseTokenizer:
             ids = self._backend.post_process(encoding).ids if special else encoding.ids
             found.append(Tokens(tuple(ids), length, start, end))
         return found
+
+    def save(self, path: Path) -> None:
+        """Write it as tokenizer.json, without any cut or padding of its own."""
+        self._backend.save(str(path))
 
     def decode(self, ids: Sequence[int]) -> str:
         """A text of these tokens, without the special ones."""

@@ -16,7 +16,6 @@ from pydantic import AliasChoices, BaseModel, Field
 from safetensors.torch import load_file
 from torch import Tensor
 
-from paretune.core.config import nearest
 from paretune.core.errors import AssetError, UnknownNameError, said
 from paretune.models.sources import model_folder, readable
 
@@ -74,6 +73,7 @@ def _bert(positions_after_padding: bool) -> Kind:
     )
 
 
+DECODERS = ("llama",)  # whose blocks our own pass knows
 KINDS = {
     "bert": _bert(positions_after_padding=False),
     "roberta": _bert(positions_after_padding=True),
@@ -138,13 +138,15 @@ def plain_encoder(source: str, base: Path | None = None) -> PlainEncoder:
         config = EncoderConfig.model_validate(json.loads((folder / "config.json").read_bytes()))
     if config.model_type not in KINDS or config.is_decoder:
         given = f"{source} is a model of type {config.model_type!r}" + (", a decoder" if config.is_decoder else "")
-        allowed = "an encoder, one of " + ", ".join(KINDS)
-        raise UnknownNameError(said(given, allowed, nearest=nearest(config.model_type, KINDS)))
+        raise UnknownNameError(said(given, "an encoder, one of " + ", ".join(KINDS)))
     kind = KINDS[config.model_type]
     weights = _weights(source, folder)
     layers = {name.removeprefix(f"{kind.blocks}.").split(".")[0] for name in weights if name.startswith(kind.blocks)}
     blocks = [f"{kind.blocks}.{number}" for number in range(len(layers))]
     shapes = _shapes(weights, kind, blocks)
+    odd = [name for name in weights if name not in shapes and name.startswith((kind.blocks, "embeddings."))]
+    if odd:
+        raise UnknownNameError(said(f"{source} has a weight {odd[0]!r}", "an encoder of the known kinds, without more"))
     wrong = [name for name, shape in shapes.items() if name not in weights or tuple(weights[name].shape) != shape]
     if wrong or not blocks:
         given = f"{source}: weights missing or of another shape: {', '.join(wrong[:3]) or kind.blocks}"

@@ -16,8 +16,9 @@ from paretune.core.config import JsonObject, Settings, canonical_hash
 from paretune.records.schema import is_absent
 
 BUNDLE_VERSION = 1
-CheckName = Literal["moved", "matters", "reloads", "head_present", "merge_parity", "goldens"]
-CHECKS: tuple[CheckName, ...] = ("moved", "matters", "reloads", "head_present", "merge_parity", "goldens")
+CheckName = Literal["moved", "matters", "reloads", "head_present", "merge_parity", "goldens", "tokens", "readme"]
+EARLIER_CHECKS: tuple[CheckName, ...] = ("moved", "matters", "reloads", "head_present", "merge_parity", "goldens")
+CHECKS: tuple[CheckName, ...] = (*EARLIER_CHECKS, "tokens", "readme")
 
 
 class FileEntry(Settings):
@@ -74,8 +75,9 @@ class Certificate(Settings):
 
     @property
     def passed(self) -> bool:
-        """All checks are there and passed."""
-        return [one.name for one in self.checks] == list(CHECKS) and all(one.passed for one in self.checks)
+        """All checks are there and passed; a bundle of an earlier version has those that there were then."""
+        names = tuple(one.name for one in self.checks)
+        return names in (CHECKS, EARLIER_CHECKS) and all(one.passed for one in self.checks)
 
 
 class Score(Settings):

@@ -18,6 +18,7 @@ from torch.nn import functional
 from paretune.core.errors import BundleError, said
 from paretune.kernels.low_rank import LowRank, merged
 from paretune.methods.method import Delta
+from paretune.models.surgery import is_linear, weight_oi
 
 
 def check_fits(encoder: nn.Module, delta: Delta) -> None:
@@ -31,7 +32,7 @@ def check_fits(encoder: nn.Module, delta: Delta) -> None:
         if isinstance(update, LowRank):
             module = modules.get(name)
             wanted = (update.b_or.shape[0], update.a_ri.shape[1])
-            if not isinstance(module, nn.Linear) or tuple(module.weight.shape) != wanted:
+            if module is None or not is_linear(module) or tuple(weight_oi(module).shape) != wanted:
                 given = f"an update of the linear map {name!r} of shape {wanted}"
                 raise BundleError(said(given, "linear maps of the base model, of their shapes"))
         elif name not in parameters or parameters[name].shape != update.shape:
@@ -88,7 +89,7 @@ def fold_in(encoder: nn.Module, delta: Delta) -> None:
     with torch.no_grad():
         for name, update in delta.items():
             if isinstance(update, LowRank):
-                weight = parameters[f"{name}.weight"]
+                weight = weight_oi(encoder.get_submodule(name))
                 weight.copy_(merged(weight, update))
             else:
                 parameters[name].copy_(update)

@@ -1,6 +1,7 @@
-"""The base encoder, once in memory, and how a bundle's tensors fit it.
+"""The base model, once in memory, and how a bundle's tensors fit it.
 
-Not here: the pass itself (`encoder.py`), slots (`pool.py`), heads (`resident.py`).
+`load_base` takes the packed pass for the families that it knows, and the forward pass of `transformers` for all others
+(`plain_base.py`). Not here: the pass itself (`encoder.py`), slots (`pool.py`), heads (`resident.py`).
 Axes: n tokens of all texts, h hidden, i input and o output features, r rank.
 
     hidden_nh = BaseModel(ModelSpec(source="asset:minilm-l6"), "bf16").hidden([(101, 102)], [], {})
@@ -8,13 +9,15 @@ Axes: n tokens of all texts, h hidden, i input and o output features, r rank.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from paretune.core.config import nearest
-from paretune.core.errors import BundleError, said
+from paretune.core.errors import BundleError, UnknownNameError, said
 from paretune.kernels.low_rank import LowRank, merged
 from paretune.methods.method import Delta
 from paretune.models.precision import Precision
@@ -22,11 +25,51 @@ from paretune.models.sources import ModelSpec, model_digest
 from paretune.models.weights import WORDS, plain_encoder
 from paretune.serve.encoder import Encoder, Place, Replaced, Segment, Updates
 
+_LOG = logging.getLogger(__name__)
+
+
+class Base(Protocol):
+    """What the engine asks of a base model; one thread at a time runs `hidden`. `path` says which pass it is."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def linear_shapes(self) -> dict[str, tuple[int, int]]: ...
+    def hidden(self, texts: Sequence[Sequence[int]], segments: Sequence[Segment], replaced: Replaced) -> Tensor: ...
+    def fitted(self, delta: Delta, name: str) -> tuple[dict[str, LowRank], dict[str, Tensor]]: ...
+    def merged(self, updates: Updates) -> dict[str, Tensor]: ...
+
+
+def load_base(spec: ModelSpec, precision: Precision) -> Base:
+    """The base model: packed where its family is known to that pass, else plain.
+
+    Raises:
+        as `load_encoder`.
+    """
+    try:
+        return BaseModel(spec, precision)
+    except UnknownNameError as error:
+        from paretune.serve.plain_base import PlainBase  # seconds to import, and not wanted where it is not needed
+
+        _LOG.info("%s is served by the plain path: %s", spec.source, error)
+        return PlainBase(spec.source, model_digest(spec.source), precision)
+
 
 class BaseModel:
     """One encoder, its number format, and how tensors of a bundle fit it. One thread at a time runs `hidden`."""
 
+    path = "packed"
+
     def __init__(self, spec: ModelSpec, precision: Precision) -> None:
+        """Raises: UnknownNameError for a family, or a feature of one, that the packed pass does not know."""
         self.precision: Precision = precision
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.digest = model_digest(spec.source)

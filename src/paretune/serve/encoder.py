@@ -102,6 +102,7 @@ class Encoder:
         self._activation, self._heads, self._dtype = ACTIVATIONS[name], heads, dtype
         self._kind, self._epsilon, self._blocks = plain.kind, plain.config.epsilon, plain.blocks
         self._positions_n = torch.arange(plain.first_position, plain.weights[POSITIONS].shape[0])
+        self._padding = plain.first_position - 1  # RoBERTa's: such a token has its own position and moves none on
         self.weights = {name: weight for name, weight in plain.weights.items() if name.startswith("embeddings.")}
         self.places: dict[str, Place] = {}
         for block in plain.blocks:
@@ -128,6 +129,12 @@ class Encoder:
     def _joined(self, block: str) -> str:
         return f"{block}.{self._kind.query.rpartition('.')[0]}.joined"
 
+    def _positions(self, text: Sequence[int]) -> Tensor:
+        if not self._kind.positions_after_padding or self._padding not in text:
+            return self._positions_n[: len(text)]
+        real_t = torch.tensor(text) != self._padding
+        return real_t.cumsum(0) * real_t + self._padding
+
     def hidden(self, texts: Sequence[Sequence[int]], segments: Sequence[Segment], replaced: Replaced) -> Tensor:
         """Last hidden states (n, h) in fp32 of texts laid one after another; segments share out all their tokens.
 
@@ -135,7 +142,7 @@ class Encoder:
         """
         lengths = [len(text) for text in texts]
         ids_n = torch.tensor(list(chain.from_iterable(texts)))
-        positions_n = torch.cat([self._positions_n[:length] for length in lengths])
+        positions_n = torch.cat([self._positions(text) for text in texts])
         packed, kind = blocks(lengths), self._kind
         weights = {**self.weights, **replaced} if replaced else self.weights
         spans = [length for length, _ in segments] if any(updates for _, updates in segments) else []

@@ -27,7 +27,7 @@ from paretune.models.sources import ModelSpec
 from paretune.models.tokenizer import Tokens, read_tokenizer
 from paretune.records.bundle import Manifest
 from paretune.repro.probe import numerics_fingerprint
-from paretune.serve.base_model import BaseModel, Replaced
+from paretune.serve.base_model import Replaced, load_base
 from paretune.serve.bundle import Bundle, read_tensors
 from paretune.serve.goldens import check_golden
 from paretune.serve.merging import Merging
@@ -68,7 +68,7 @@ class Engine:
     ) -> None:
         self.precision: Precision = chosen_precision(precision)
         self.max_slots = slots
-        self._base = on_tensor_thread(lambda: BaseModel(source_model, self.precision))
+        self._base = on_tensor_thread(lambda: load_base(source_model, self.precision))
         self._tokenizing = read_tokenizer(source_model.source)
         self._fetch, self._read = fetch, read
         self._pool: Pool[Resident] = Pool(slots, self._loaded)

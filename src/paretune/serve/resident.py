@@ -20,7 +20,7 @@ from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import Delta
 from paretune.models.sources import ModelSpec
 from paretune.records.bundle import Goldens, Manifest
-from paretune.serve.base_model import BaseModel
+from paretune.serve.base_model import Base
 
 Tensors = tuple[Delta, Tensor, Tensor]  # low-rank updates and replaced parameters, head weight (c, h), head bias (c)
 
@@ -93,7 +93,13 @@ class Resident:
 
     def pooled(self, hidden_nh: Tensor) -> Tensor:
         """Features (h) of one text from its tokens."""
-        return hidden_nh[0] if self.spec.pooling == "cls" else hidden_nh.mean(0)
+        match self.spec.pooling:
+            case "cls":
+                return hidden_nh[0]
+            case "last":
+                return hidden_nh[-1]
+            case "mean":
+                return hidden_nh.mean(0)
 
     def answers(
         self, features_rh: Tensor, batch: tuple[str, ...], company: Company | None = None, first: int = 0
@@ -127,7 +133,7 @@ class Resident:
         return found
 
 
-def fitted(base: BaseModel, digest: str, manifest: Manifest, goldens: Goldens, tensors: Tensors) -> Resident:
+def fitted(base: Base, digest: str, manifest: Manifest, goldens: Goldens, tensors: Tensors) -> Resident:
     """Check a bundle against the base model, and bring its tensors into the engine's number formats.
 
     Raises:

@@ -20,7 +20,7 @@ from paretune.core.errors import ConfigError, said
 from paretune.core.units import parse_bytes, parse_seconds
 from paretune.data.sources import DataSpec
 from paretune.methods.method import METHODS, Adaptation, Baseline
-from paretune.models.sources import DECODERS, ModelSpec, model_type, settled
+from paretune.models.sources import ModelSpec, is_decoder, model_type, settled
 from paretune.records.schema import (
     NEWEST_VERSION,
     SCHEMA_VERSION,
@@ -244,7 +244,8 @@ def with_settled_model(study: Study) -> Study:
         as `model_folder`.
     """
     model, task = study.file.model, study.file.task.kind
-    if TASKS.load(task).model == "language" and (kind := model_type(model.source)) not in DECODERS:
+    if TASKS.load(task).model == "language" and not is_decoder(model.source):
+        kind = model_type(model.source)
         given = f"task {task!r} with {model.source}, an encoder (type {kind!r}), which predicts no next token"
         raise ConfigError(said(given, "a decoder, such as asset:smollm2-135m"))
     return replace(study, file=study.file.model_copy(update={"model": settled(model)}))

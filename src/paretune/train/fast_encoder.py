@@ -27,9 +27,8 @@ from paretune.kernels.native.maps import Layouts
 from paretune.kernels.rows import Around, Rows, round_count, rows_of
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision
-from paretune.models.sources import DECODERS
 from paretune.models.surgery import frozen_blocks, layers, plain_encoder
-from paretune.models.weights import KINDS
+from paretune.models.weights import DECODERS, KINDS
 from paretune.train.fast_blocks import BertBlock, FastBlock, LlamaBlock, Unsupported, refresh
 from paretune.train.native_blocks import (
     NativeBlock,

@@ -159,10 +159,11 @@ def _starts(encoded: Encoded) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(encoded.lengths_n)[:-1]])
 
 
-def _key(model: EncoderClassifier, encoded: Encoded, precision: Precision, first: int | None) -> str:
+def _key(model: EncoderClassifier, encoded: Encoded, precision: Precision, first: int | None, plain_pass: bool) -> str:
     """Of all that the kept numbers depend on: what is computed with, on which texts, by which weights."""
     pooling = model.pooling if first is None else ""
-    settings = (precision, numerics_fingerprint(), kernels_in_use(), first, pooling, encoded.ids, encoded.pad_id)
+    kernels = "plain" if plain_pass else kernels_in_use()
+    settings = (precision, numerics_fingerprint(), kernels, first, pooling, encoded.ids, encoded.pad_id)
     digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
     plain = plain_encoder(model.encoder)
     words = cast(nn.Embedding, plain.get_input_embeddings()).weight
@@ -191,14 +192,15 @@ def inputs_of(
     """
     plain = _Texts(model, fast, encoded, precision)
     whole = not trainable(model.encoder)
-    first = None if whole else frozen_blocks(plain_encoder(model.encoder))
-    if shelf is None or fast is None or first == 0 or not model.pools_states:
+    # Features need no names; states between blocks are our own pass's to give.
+    if shelf is None or not model.pools_states or (fast is None and not whole):
         yield plain
         return
-    found = _kept(shelf, plain, model, encoded, precision, fast, first, emit)
+    first = None if whole else frozen_blocks(plain_encoder(model.encoder))
+    found = None if first == 0 else _kept(shelf, plain, model, encoded, precision, fast, first, emit)
     if found is None:
         yield plain
-    elif first is None:
+    elif first is None or fast is None:
         kept_nh = np.fromfile(found, dtype=np.float32).reshape(len(encoded), model.head.in_features)
         yield _Features(torch.from_numpy(kept_nh), encoded)
     else:
@@ -215,12 +217,12 @@ def _kept(
     model: EncoderClassifier,
     encoded: Encoded,
     precision: Precision,
-    fast: FastEncoder,
+    fast: FastEncoder | None,
     first: int | None,
     emit: Listener | None,
 ) -> Path | None:
     """The file with what the frozen blocks give, made now where it is missing; None where there is no room for it."""
-    key = _key(model, encoded, precision, first)
+    key = _key(model, encoded, precision, first, plain_pass=fast is None)
     found = shelf.find(key)
     rows = len(encoded) if first is None else int(encoded.lengths_n.sum())
     if found is not None or not shelf.room_for(rows * model.head.in_features * BYTES):
@@ -243,7 +245,7 @@ def _untold(event: Event) -> None:
 
 
 def _make(
-    part: Path, plain: _Texts, model: EncoderClassifier, encoded: Encoded, fast: FastEncoder, first: int | None
+    part: Path, plain: _Texts, model: EncoderClassifier, encoded: Encoded, fast: FastEncoder | None, first: int | None
 ) -> None:
     """Write what is kept, text by text; `first` None: the features of the whole encoder."""
     starts_n = np.arange(len(encoded)) if first is None else _starts(encoded)
@@ -251,7 +253,7 @@ def _make(
     with open(part, "wb") as file, torch.inference_mode():
         for index_b in length_batches(encoded.lengths_n, BATCH):
             rows = index_b.tolist()
-            if first is None:
+            if first is None or fast is None:
                 found_b = list(plain.features(rows))
             else:
                 x_bth = fast.states(*encoded.padded(rows), first)

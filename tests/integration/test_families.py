@@ -1,0 +1,127 @@
+"""Every family of the table trains, reloads, is exported and served, with the answers of its run; in one process.
+
+Kernels against plain passes: `invariants/test_fast_encoder.py`. A study in processes of its own: `test_runner.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_families import FAMILY_MODELS, write_family
+from toy_study import study_text, toy_rows, write_csv
+
+from paretune.export.export import export
+from paretune.models.families import FAMILIES, sees_only_before
+from paretune.models.loading import load_encoder
+from paretune.models.sources import ModelSpec, config_of
+from paretune.records.store import RunFolder, StudyFolder
+from paretune.serve.bundle import read_bundle
+from paretune.serve.engine import Engine, Row
+from paretune.study.design import read_study_file
+from paretune.study.plan import Job
+from paretune.study.progress import Silent
+from paretune.study.runner import Runner, run_study
+from paretune.study.worker import work
+
+METHODS = {
+    "head": 'kind = "head"\nlearning_rate = 0.1',
+    "lora": "rank = 4\nlearning_rate = 1e-2",
+    "full": "learning_rate = 2e-3",
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Workers and export do their parts here: what is tested is the models, not the processes."""
+
+    def here(self: Runner, run: RunFolder, job: Job) -> None:
+        work(self.folder.path, run.path, job.stage, False)
+
+    def called(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        return function(*arguments, **named)
+
+    monkeypatch.setattr(Runner, "_in_a_process", here)
+    monkeypatch.setattr("paretune.export.export.in_fresh_process", called)
+    monkeypatch.setattr("paretune.study.worker.die_with_parent", lambda: None)
+    monkeypatch.setattr("paretune.study.worker.signal.signal", lambda *given: None)
+    monkeypatch.setenv("PARETUNE_HOME", str(tmp_path / "home"))
+    threads = torch.get_num_threads()
+    before = os.environ.copy()
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+    torch.set_num_threads(threads)
+
+
+def run_family(place: Path, model: Path, methods: dict[str, str], **settings: str) -> StudyFolder:
+    """A study of one seed and one rate a method over toy rows."""
+    write_csv(place / "toy.csv", toy_rows(90))
+    text = study_text(f"path:{model}", methods, seeds=(0,), **settings)
+    (place / "toy.toml").write_text(text)
+    return run_study(read_study_file(place / "toy.toml"), place / "runs", Silent(), "test")
+
+
+def assert_served_as_run(bundle_folder: Path, study: StudyFolder, run: RunFolder) -> None:
+    """The engine gives each test text the probabilities that the run recorded."""
+    from paretune.data.prepare import load
+
+    bundle, rows = read_bundle(bundle_folder), load(study.data).splits["test"]
+    engine = Engine(ModelSpec.model_validate(bundle.manifest.model), "fp32", fetch=lambda digest: bundle)
+    engine.check(bundle)
+    ids = engine.tokens(bundle.digest, list(rows.texts))
+    answers = engine.run([Row(bundle.digest, one) for one in ids])
+    recorded = run.predictions().filter(__import__("pyarrow.compute").compute.field("split") == "test")
+    for answer, label, score in zip(
+        answers, recorded["prediction"].to_pylist(), recorded["score"].to_pylist(), strict=True
+    ):
+        assert not isinstance(answer, Exception)
+        assert bundle.manifest.labels[int(np.argmax(answer.probabilities))] == label
+        assert max(answer.probabilities) == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_family_trains_reloads_is_exported_and_serves(tmp_path: Path, kind: str) -> None:
+    """Head alone, low-rank updates and all parameters: each becomes a bundle that answers as its run."""
+    model = write_family(kind, tmp_path / "model")
+    study = run_family(tmp_path, model, METHODS)
+    states = {run.spec().method: run.status() for run in study.runs()}
+    assert {
+        name: (one.state, one.stage, one.reason) for name, one in states.items() if one is not None
+    } == dict.fromkeys(METHODS, ("ok", "scored", ""))
+    for run in study.runs():
+        method, spec = run.spec().method, run.spec()
+        assert spec.model["pooling"] == FAMILIES[kind].pooling
+        plain = any("plain pass" in note for note in run.measurements().notes)
+        assert plain == (FAMILIES[kind].path == "plain")
+        exported = export(run.path, tmp_path / method, inference=False)
+        assert all(one.passed for one in exported.checks)
+        assert_served_as_run(tmp_path / method, study, run)
+    lora = next(run for run in study.runs() if run.spec().method == "lora")
+    for to in ("peft", "merged"):
+        gap = export(lora.path, tmp_path / to, to, inference=False).gap
+        assert gap is not None and gap <= 1e-4
+
+
+def test_the_table_of_families_is_the_one_that_is_tested() -> None:
+    """A family that stands in the table has a toy here, and the other way round."""
+    assert FAMILIES.keys() == FAMILY_MODELS.keys()
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_which_families_see_only_what_comes_before(tmp_path: Path, kind: str) -> None:
+    """What the table and config.json say of a family is what its model does: another last token changes the first."""
+    source = f"path:{write_family(kind, tmp_path / 'model')}"
+    encoder = load_encoder(source)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.inference_mode():
+        first = encoder(input_ids=ids).last_hidden_state[0, 0]
+        ids[0, 3] = 9
+        other = encoder(input_ids=ids).last_hidden_state[0, 0]
+    assert torch.equal(first, other) == sees_only_before(config_of(source)) == FAMILIES[kind].decoder
