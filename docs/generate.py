@@ -35,7 +35,7 @@ from paretune.methods.method import METHODS
 from paretune.report.answer import answer
 from paretune.report.tables import markdown_table
 from paretune.study.design import StudyFile
-from paretune.study.listing import method_rows
+from paretune.study.listing import family_rows, method_rows
 
 DOCS = Path(__file__).parent
 BENCHES = DOCS.parent / "results" / "bench"
@@ -86,11 +86,26 @@ def methods_page() -> str:
         "`search` multiplies; `learning_rate` in the table replaces it. A baseline has none.",
         table(("kind", "family", "what it does", "learning rate", "source"), rows),
     ]
+    parts += families_section()
     for kind in METHODS:
         model = METHODS.load(kind).settings_model
         if model.model_fields:
             parts += [f"## Settings of `{kind}`", described(model), settings_table(model)]
     return "\n\n".join(parts) + "\n"
+
+
+def families_section() -> list[str]:
+    """Which families of models were trained, reloaded, exported and served by a test."""
+    rows = [(code(row["type"]), row["examples"], row["path"], row["pooling"]) for row in family_rows("en")]
+    return [
+        "## Models",
+        "Any model that `AutoModel` of transformers loads can be adapted; of an encoder with a decoder the encoder is "
+        "taken. Of each family below a small random model is trained (`head`, `lora`, `full`), reloaded, exported "
+        "as a bundle, for peft and for transformers, and served with its run's answers by "
+        "`tests/integration/test_families.py`. What is not in the list takes the plain path and passes the same checks "
+        "of its own run and export. `type` is `model_type` in the model's config.json.",
+        table(("type", "models", "path", "pooling where none is said"), rows),
+    ]
 
 
 def settings_page() -> str:

@@ -172,13 +172,16 @@ def publish(
 
 @app.command()
 def methods(lang: LangOption = None, json_line: JsonFlag = False) -> None:
-    """List the methods, their settings and papers."""
-    from paretune.study.listing import method_rows
+    """List the methods with their settings and papers, and the families of models that were tested."""
+    from paretune.study.listing import family_rows, method_rows
 
-    rows = method_rows(language(lang))
+    rows, families = method_rows(language(lang)), family_rows(language(lang))
     for row in rows:
         print(f"{row['kind']:12} {row['summary']}\n{'':12} settings: {row['settings']}; {row['paper']}")
-    say_json(json_line, {"methods": rows})
+    print()
+    for row in families:
+        print(f"{row['type']:12} {row['examples']}: {row['path']}; pooling {row['pooling']}")
+    say_json(json_line, {"methods": rows, "families": families})
 
 
 @app.command()

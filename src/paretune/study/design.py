@@ -9,6 +9,7 @@ default learning rate, tried with the first seed, judged on validation data alon
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -236,14 +237,20 @@ def _check_methods(methods: dict[str, MethodChoice], task: str, path: Path) -> N
             raise ConfigError(said(given, "methods that train the model itself, such as lora or full"))
 
 
-def with_settled_model(study: Study) -> Study:
+def with_settled_model(study: Study, note: Callable[[str], None]) -> Study:
     """The study with what its model decides where the file does not say; the model's files are read, or had first.
+
+    `note` is told what is remarkable about the model.
 
     Raises:
         ConfigError: a setting that does not go with the model.
-        as `model_folder`.
+        as `check_model`.
     """
+    from paretune.models.check import check_model  # with transformers, which takes seconds to import
+
     model, task = study.file.model, study.file.task.kind
+    for remark in check_model(model.source, study.file.train.max_tokens):
+        note(remark)
     if TASKS.load(task).model == "language" and not is_decoder(model.source):
         kind = model_type(model.source)
         given = f"task {task!r} with {model.source}, an encoder (type {kind!r}), which predicts no next token"

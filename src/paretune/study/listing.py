@@ -1,6 +1,6 @@
-"""The table of methods as plain rows, for the command line and the generated docs.
+"""The tables of methods and of model families as plain rows, for the command line and the generated docs.
 
-Not here: the methods.
+Not here: the methods, nor the families.
 
     method_rows("en")[0]["kind"]
 """
@@ -8,6 +8,18 @@ Not here: the methods.
 from __future__ import annotations
 
 from paretune.methods.method import METHODS
+from paretune.models.families import FAMILIES
+
+_PATHS = {
+    "en": {
+        "kernels": "own kernels; adapters share a pass when served",
+        "plain": "transformers' forward pass; one adapter at a time when served",
+    },
+    "ru": {
+        "kernels": "свои ядра; при обслуживании адаптеры делят проход",
+        "plain": "проход transformers; при обслуживании адаптеры по одному",
+    },
+}
 
 
 def method_rows(lang: str) -> list[dict[str, str]]:
@@ -30,3 +42,12 @@ def method_rows(lang: str) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def family_rows(lang: str) -> list[dict[str, str]]:
+    """One row a tested family of models: type, examples, path, default pooling."""
+    paths = _PATHS["ru" if lang == "ru" else "en"]
+    return [
+        {"type": name, "examples": one.examples, "path": paths[one.path], "pooling": one.pooling}
+        for name, one in FAMILIES.items()
+    ]

@@ -373,8 +373,8 @@ def run_study(study: Study, runs_root: Path, progress: Progress, command: str) -
         raise cannot_write(folder.path, error) from error
     try:
         progress.note(f"model {study.file.model.source}")
+        study = with_settled_model(study, progress.note)
         digest = model_digest(study.file.model.source)
-        study = with_settled_model(study)
         with locked(folder.data):  # two runners that start together would write the same files
             folder.sweep()
             claim(study, folder)
