@@ -51,7 +51,13 @@ FAMILY_MODELS: dict[str, tuple[str, str, str, dict[str, object]]] = {
     "albert": ("AlbertConfig", "AlbertModel", "pieces", {**SIZES, "embedding_size": 16}),
     "deberta-v2": (
         *("DebertaV2Config", "DebertaV2Model", "pieces"),
-        {**SIZES, "relative_attention": True, "position_buckets": 16, "pos_att_type": ["p2c", "c2p"]},
+        {
+            **SIZES,
+            "position_biased_input": False,
+            "relative_attention": True,
+            "position_buckets": 16,
+            "pos_att_type": ["p2c", "c2p"],
+        },
     ),
     "modernbert": (
         *("ModernBertConfig", "ModernBertForMaskedLM", "pieces"),

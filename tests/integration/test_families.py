@@ -5,6 +5,7 @@ Kernels against plain passes: `invariants/test_fast_encoder.py`. A study in proc
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,13 +15,17 @@ import numpy as np
 import pytest
 import torch
 from tiny_families import FAMILY_MODELS, write_family
+from tokenizers import Tokenizer, normalizers
 from toy_study import study_text, toy_rows, write_csv
 
+from paretune.core.errors import BundleError
+from paretune.export import snippets
 from paretune.export.export import export
 from paretune.models.families import FAMILIES, sees_only_before
 from paretune.models.loading import load_encoder
 from paretune.models.sources import ModelSpec, config_of
 from paretune.records.store import RunFolder, StudyFolder
+from paretune.repro.probe import numerics_fingerprint
 from paretune.serve.bundle import read_bundle
 from paretune.serve.engine import Engine, Row
 from paretune.study.design import read_study_file
@@ -29,6 +34,7 @@ from paretune.study.progress import Silent
 from paretune.study.runner import Runner, run_study
 from paretune.study.worker import work
 
+FINGERPRINT = functools.cache(numerics_fingerprint)
 METHODS = {
     "head": 'kind = "head"\nlearning_rate = 0.1',
     "lora": "rank = 4\nlearning_rate = 1e-2",
@@ -51,6 +57,8 @@ def _in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setattr("paretune.study.worker.die_with_parent", lambda: None)
     monkeypatch.setattr("paretune.study.worker.signal.signal", lambda *given: None)
     monkeypatch.setenv("PARETUNE_HOME", str(tmp_path / "home"))
+    for module in ("export.certify", "serve.engine", "train.frozen_prefix"):  # half of all time, were it computed anew
+        monkeypatch.setattr(f"paretune.{module}.numerics_fingerprint", FINGERPRINT)
     threads = torch.get_num_threads()
     before = os.environ.copy()
     yield
@@ -59,11 +67,13 @@ def _in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     torch.set_num_threads(threads)
 
 
-def run_family(place: Path, model: Path, methods: dict[str, str], **settings: str) -> StudyFolder:
-    """A study of one seed and one rate a method over toy rows."""
-    write_csv(place / "toy.csv", toy_rows(90))
-    text = study_text(f"path:{model}", methods, seeds=(0,), **settings)
-    (place / "toy.toml").write_text(text)
+def run_family(
+    place: Path, model: Path, methods: dict[str, str], *, more: str = "", ahead: str = "", epochs: int = 1
+) -> StudyFolder:
+    """A study of one seed and one rate a method over toy rows; `more` are lines of [model], `ahead` begins texts."""
+    write_csv(place / "toy.csv", [(ahead + text, label) for text, label in toy_rows(90)])
+    text = study_text(f"path:{model}", methods, seeds=(0,)).replace("[data]", f"{more}\n[data]")
+    (place / "toy.toml").write_text(text.replace("epochs = 1", f"epochs = {epochs}"))
     return run_study(read_study_file(place / "toy.toml"), place / "runs", Silent(), "test")
 
 
@@ -76,10 +86,8 @@ def assert_served_as_run(bundle_folder: Path, study: StudyFolder, run: RunFolder
     engine.check(bundle)
     ids = engine.tokens(bundle.digest, list(rows.texts))
     answers = engine.run([Row(bundle.digest, one) for one in ids])
-    recorded = run.predictions().filter(__import__("pyarrow.compute").compute.field("split") == "test")
-    for answer, label, score in zip(
-        answers, recorded["prediction"].to_pylist(), recorded["score"].to_pylist(), strict=True
-    ):
+    recorded = [one for one in run.predictions().to_pylist() if one["split"] == "test"]
+    for answer, (label, score) in zip(answers, [(one["prediction"], one["score"]) for one in recorded], strict=True):
         assert not isinstance(answer, Exception)
         assert bundle.manifest.labels[int(np.argmax(answer.probabilities))] == label
         assert max(answer.probabilities) == pytest.approx(score, abs=1e-4)
@@ -125,3 +133,65 @@ def test_which_families_see_only_what_comes_before(tmp_path: Path, kind: str) ->
         ids[0, 3] = 9
         other = encoder(input_ids=ids).last_hidden_state[0, 0]
     assert torch.equal(first, other) == sees_only_before(config_of(source)) == FAMILIES[kind].decoder
+
+
+LONG = "the of and to in said that for it was is from with on year new company today market week people time last " * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_side_that_is_cut_is_cut_when_serving(tmp_path: Path, side: str) -> None:
+    """What tells the classes stands at the end: cut at the left it is learnt and served, at the right nothing is."""
+    model = write_family("bert", tmp_path / "model", tokenizer={"truncation_side": side})
+    study = run_family(tmp_path, model, {"full": "learning_rate = 5e-3"}, ahead=LONG, epochs=6)
+    (run,) = study.runs()
+    accuracy = run.measurements().scores["test"]["accuracy"]
+    assert accuracy > 0.9 if side == "left" else accuracy < 0.6
+    if side == "left":
+        for to in ("bundle", "merged"):
+            export(run.path, tmp_path / to, to, inference=False)
+        assert_served_as_run(tmp_path / "bundle", study, run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "tokenizer", "more"),
+    [
+        ("qwen2", {"padding_side": "left"}, ""),
+        ("llama", {"padding_side": "left", "truncation_side": "left"}, 'pooling = "mean"\ntext_prefix = "topic: "'),
+        ("roberta", {"tokenizer_class": "RobertaTokenizer"}, 'pooling = "cls"\ntext_prefix = "Query: "'),
+        ("bert", {"padding_side": "left"}, 'pooling = "last"'),
+    ],
+)
+def test_the_code_of_a_readme_answers_as_the_run(
+    tmp_path: Path, kind: str, tokenizer: dict[str, object], more: str
+) -> None:
+    """Tokenizers that pad on the left, or cannot pad, or drop a normalizer; each pooling; with a prefix; texts cut."""
+    model = write_family(kind, tmp_path / "model", tokenizer=tokenizer)
+    if kind == "roberta":
+        made = Tokenizer.from_file(str(model / "tokenizer.json"))
+        made.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+        made.save(str(model / "tokenizer.json"))
+    study = run_family(tmp_path, model, {"lora": METHODS["lora"]}, more=more, ahead="The Of AND to in said that ")
+    (run,) = study.runs()
+    for to in ("bundle", "peft", "merged"):
+        done = export(run.path, tmp_path / to, to, inference=False)
+        assert to == "bundle" or (done.gap is not None and done.gap <= 1e-4)
+    assert_served_as_run(tmp_path / "bundle", study, run)
+
+
+@pytest.mark.slow
+def test_code_that_answers_otherwise_is_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A README that pools another token, or dies, is found out in every form, and nothing is left behind."""
+    study = run_family(tmp_path, write_family("qwen3", tmp_path / "model"), {"lora": METHODS["lora"]})
+    (run,) = study.runs()
+    for line, fault in (("    features = hidden[:, 0]", r"up to .* off"), ("    features = hidden[:, 10**6]", "fails")):
+        monkeypatch.setitem(snippets.POOLING, "last", [line])
+        for to in ("peft", "merged"):
+            with pytest.raises(BundleError, match=rf"the README's code.*{fault}"):
+                export(run.path, tmp_path / "out", to, inference=False)
+            assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(snippets, "BUNDLE", snippets.BUNDLE.replace("answer.probabilities for", "answer.logits for"))
+    with pytest.raises(BundleError, match=r"earns no certificate: readme: .*README's code"):
+        export(run.path, tmp_path / "out", inference=False)
+    assert not (tmp_path / "out").exists()

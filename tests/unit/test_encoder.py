@@ -116,7 +116,7 @@ def test_weights_that_do_not_fit_are_named(tiny_model: Path, tmp_path: Path, fau
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"hidden_act": "swish2"}, "swish2"), ({"is_decoder": True}, "a decoder"), ({"model_type": "brt"}, "'bert'")],
+    [({"hidden_act": "swish2"}, "swish2"), ({"is_decoder": True}, "a decoder"), ({"model_type": "brt"}, "type 'brt'")],
 )
 def test_a_model_of_another_kind_is_refused(tiny_model: Path, tmp_path: Path, change: dict, said: str) -> None:
     """An activation that is not known, a decoder, a type of model that is not known."""

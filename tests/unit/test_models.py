@@ -314,11 +314,13 @@ def test_layers_and_linear_maps_are_found(family: type[PreTrainedModel], config:
     assert all(isinstance(encoder.get_submodule(name), nn.Linear) for name in names)
 
 
-def test_a_family_with_unknown_layers_is_refused() -> None:
-    """The message lists the families that are known."""
+def test_blocks_are_found_by_what_they_are() -> None:
+    """GPT-2's too; a model without a list of blocks is refused with its parts, for the methods that need them."""
     with torch.device("meta"):
-        encoder = GPT2Model(GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=30))
-    with pytest.raises(UnknownNameError, match=r"model type 'gpt2'.*bert"):
+        encoder = GPT2Model(GPT2Config(n_embd=8, n_layer=3, n_head=2, vocab_size=60_000))
+    assert len(surgery.layers(encoder)) == 3 and "h.2.attn.c_attn" in surgery.linear_names(encoder)
+    encoder.h = torch.nn.ModuleList()
+    with pytest.raises(ConfigError, match=r"'gpt2' has no list of transformer blocks among its parts \(wte, wpe.*full"):
         surgery.layers(encoder)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from paretune.core.errors import RunError, said
 from paretune.export.certify import here
@@ -30,7 +30,7 @@ from paretune.measure.latency import probe
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_encoder
 from paretune.models.precision import Precision
-from paretune.models.surgery import linear_names
+from paretune.models.surgery import linear_names, weight_oi
 from paretune.records.schema import Latency
 from paretune.records.store import RunFolder
 from paretune.serve.bundle import HEAD_FILE, read_head
@@ -86,11 +86,11 @@ def rounded(weight_oi: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _replace(encoder: nn.Module, made: dict[str, tuple[Tensor, Tensor]]) -> None:
-    for name, (weight_oi, scale_o) in made.items():
+    for name, (rounded_oi, scale_o) in made.items():
         parent, _, child = name.rpartition(".")
         linear = cast(nn.Linear, encoder.get_submodule(name))
         bias_o = cast("Tensor | None", linear.bias)
-        module = Int8Linear(weight_oi, scale_o, None if bias_o is None else bias_o.detach())
+        module = Int8Linear(rounded_oi, scale_o, None if bias_o is None else bias_o.detach())
         encoder.get_submodule(parent).register_module(child, module)
 
 
@@ -99,15 +99,15 @@ def write_int8(folder: Path, pooling: str) -> None:
     encoder = load_encoder(f"path:{folder.resolve()}")
     tensors: dict[str, Tensor] = {}
     for name in linear_names(encoder):
-        weight_oi, scale_o = rounded(cast(nn.Linear, encoder.get_submodule(name)).weight)
-        tensors |= {f"{name}.weight": weight_oi, f"{name}.scale": scale_o}
+        rounded_oi, scale_o = rounded(weight_oi(encoder.get_submodule(name)))
+        tensors |= {f"{name}.weight": rounded_oi, f"{name}.scale": scale_o}
     save_file(tensors, folder / INT8_FILE)
     (folder / ABOUT_FILE).write_text(json.dumps({"pooling": pooling}), encoding="utf-8")
 
 
 def load_int8(folder: Path) -> EncoderClassifier:
     """The model of a folder that `paretune export --to merged --int8` wrote: (input_ids, attention_mask) → logits."""
-    encoder = cast(PreTrainedModel, AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True))
+    encoder = load_encoder(f"path:{folder.resolve()}")
     tensors = load_file(folder / INT8_FILE)
     names = [name.removesuffix(".scale") for name in tensors if name.endswith(".scale")]
     _replace(encoder, {name: (tensors[f"{name}.weight"], tensors[f"{name}.scale"]) for name in names})
@@ -134,7 +134,7 @@ def measure_int8(run: Path, folder: Path, metric: str) -> list[Variant]:
     encoded = setting.encoded(rows.texts)
     plain = _with_head(load_encoder(f"path:{folder.resolve()}"), folder, len(labels), setting.model_spec.pooling)
     names = linear_names(plain.encoder)
-    cells = sum(cast(nn.Linear, plain.encoder.get_submodule(name)).weight.numel() for name in names)
+    cells = sum(weight_oi(plain.encoder.get_submodule(name)).numel() for name in names)
     found: list[Variant] = []
     fp32_n: np.ndarray | None = None
     variants = [(one, plain, one, 4 * cells) for one in here()] + [("int8", load_int8(folder), "fp32", cells)]

@@ -56,7 +56,7 @@ def how_to_load(loading: Loading) -> str:
 def code(loading: Loading) -> str:
     """The lines that define `labels` and `predict`, and call it once."""
     if loading.to == "bundle":
-        return _BUNDLE
+        return BUNDLE
     adapted = loading.to == "peft"
     whole, _, part = loading.build.partition(".")
     revision = f", revision={loading.revision!r}" if adapted and loading.revision else ""
@@ -81,7 +81,7 @@ def code(loading: Loading) -> str:
         "    ids = torch.tensor([row.ids for row in rows])",
         "    with torch.inference_mode():",
         "        hidden = model.eval()(input_ids=ids, attention_mask=mask).last_hidden_state",
-        *_POOLING[loading.pooling],
+        *POOLING[loading.pooling],
         '    return torch.softmax(features @ head["weight"].T + head["bias"], dim=-1)',
         "",
         'probabilities = predict(["a text"])',
@@ -94,7 +94,7 @@ def _where(loading: Loading) -> str:
     return "" if loading.to != "peft" or loading.on_hub else "  # the folder of this model"
 
 
-_POOLING = {
+POOLING = {
     "mean": [
         "    weights = mask.unsqueeze(-1)",
         "    features = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)",
@@ -102,7 +102,7 @@ _POOLING = {
     "cls": ["    features = hidden[:, 0]"],
     "last": ["    features = hidden[range(len(hidden)), (mask.sum(1) - 1).clamp(min=0)]"],
 }
-_BUNDLE = """\
+BUNDLE = """\
 from pathlib import Path
 from paretune.models.sources import ModelSpec
 from paretune.serve.bundle import read_bundle

@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from torch import nn
-
 from paretune.core.errors import RunError, UsageError
 from paretune.kernels.native.build import prepare_kernels
 from paretune.measure.accounting import Census, census, computed
@@ -22,7 +20,7 @@ from paretune.measure.calibration import Calibration, Sample, fit
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_outline
-from paretune.models.surgery import layers
+from paretune.models.surgery import is_linear, layers, weight_oi
 from paretune.repro.seeding import torch_generator
 from paretune.study.calibrations import ProbeShape, keep, known
 from paretune.study.trial import run_trial
@@ -119,7 +117,7 @@ def _samples(shape: ProbeShape, kinds: dict[str, str], began: float) -> list[Sam
 def _forward_flops(shape: ProbeShape) -> float:
     """FLOP of the matrices' forward pass over the longest batch."""
     blocks = layers(load_outline(shape.model))
-    matrices = sum(one.weight.numel() for one in blocks.modules() if isinstance(one, nn.Linear))
+    matrices = sum(weight_oi(one).numel() for one in blocks.modules() if is_linear(one))
     return 2.0 * matrices * shape.positions
 
 

@@ -131,6 +131,11 @@ def write_study_file(out: Path, answers: Answers, force: bool) -> Path:
     spec = spec_of(answers, reference)
     texts = read_rows(reference, spec, base, "train").texts
     model = answers.model or model_for(texts)
+    if model.startswith("path:"):  # of others the files may have to be fetched first: the study looks at them
+        from paretune.models.check import check_model  # with transformers, which takes seconds to import
+        from paretune.train.loop import TrainSpec
+
+        check_model(model, TrainSpec().max_tokens)
     if answers.test:
         test = f"test = {_toml(f'path:{_from(base, answers.test)}')}"
     else:

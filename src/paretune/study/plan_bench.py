@@ -139,7 +139,7 @@ def prediction(trial: Trial, constants: Calibration | None) -> Predicted:
     if not isinstance(method, Adaptation):
         raise ConfigError(said(f"kind = {trial.kind!r}", "a method that trains the model"))
     found = counted(trial.model, method, trial.classes)
-    longest = longest_of(trial, load_outline(trial.model).config)
+    longest = longest_of(trial, load_outline(trial.model))
     texts = drawn_texts(trial, found.words, longest)
     evaluated = Encoded(texts.ids[-1:] * (EVALUATION_ROWS * EVALUATION_BATCHES), texts.pad_id)
     precision = chosen_precision(trial.precision)

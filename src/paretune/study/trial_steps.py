@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch.autograd.graph import saved_tensors_hooks
-from transformers import PreTrainedConfig
+from transformers import PreTrainedModel
 
 from paretune.core.config import JsonObject, Settings
 from paretune.core.errors import RunError
@@ -36,6 +36,7 @@ from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_encoder
 from paretune.models.precision import autocast, chosen_precision
 from paretune.models.sources import ModelSpec, settled
+from paretune.models.surgery import plain_encoder, usable_positions
 from paretune.models.tokenizer import BaseTokenizer, read_tokenizer
 from paretune.repro.seeding import make_repeatable, numpy_generator, torch_generator
 from paretune.study.design import make_method
@@ -186,7 +187,7 @@ def perform(trial: Trial) -> Sample:
         method.attach(model, torch_generator(0, "init"))
     counted = census(model)
     way = way_of(counted, precision)
-    longest = longest_of(trial, model.encoder.config)
+    longest = longest_of(trial, plain_encoder(model.encoder))
     encoded = drawn_texts(trial, counted.words, longest)
     watch, before, over = _trained(trial, model, method, encoded, precision, meter, way)
     evaluated = pass_of([longest] * EVALUATION_ROWS, way)
@@ -266,10 +267,9 @@ def _encode_seconds(tokenizer: BaseTokenizer, encoded: Encoded) -> float:
     return (time.perf_counter() - began) / max(1, tokens)
 
 
-def longest_of(trial: Trial, config: PreTrainedConfig) -> int:
+def longest_of(trial: Trial, encoder: PreTrainedModel) -> int:
     """Tokens of a trial's longest text: no more than the model has positions for."""
-    positions = config.to_dict().get("max_position_embeddings")
-    return min(trial.max_tokens, int(positions)) if positions else trial.max_tokens
+    return min(trial.max_tokens, usable_positions(encoder) or trial.max_tokens)
 
 
 def kept_of_a_block(model: EncoderClassifier, counted: Census, longest: int, precision: Format) -> tuple[float, float]:
