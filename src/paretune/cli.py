@@ -147,6 +147,9 @@ def _check_claims(folders: list[Path], spoken: str, ledger: Path | None, json_li
     for one in found.values():
         mark = "" if one.verdict == one.expected else f" (≠ {one.expected})"
         print(f"{one.verdict}{mark}: {one.name}: {one.sentence(words)}")
+        for study in one.unusable:
+            records = "записи неполны или не сходятся" if spoken == "ru" else "records are incomplete or do not hold"
+            print(f"  {study}: {records}")
     if not found:
         print("нет утверждений" if spoken == "ru" else "no claims")
     changed = [one.name for one in flipped(found)]
@@ -159,12 +162,20 @@ def _check_claims(folders: list[Path], spoken: str, ledger: Path | None, json_li
 def publish(
     folder: Annotated[Path, typer.Argument(help="A study's folder under runs/.", show_default=False)],
     results: Annotated[Path, typer.Option("--results", help="Where published records go.")] = Path("results"),
+    seal: Annotated[
+        bool, typer.Option("--seal", help="Only write the digest of FOLDER, which was published without one.")
+    ] = False,
     json_line: JsonFlag = False,
 ) -> None:
-    """Copy records and predictions of a study (no weights, no data) for others to read."""
+    """Copy records and predictions of a study (no weights, no data) for others to read, with a digest over them."""
     from paretune.core.units import size_text
     from paretune.study.publish import publish as copy_records
+    from paretune.study.publish import seal_published
 
+    if seal:
+        print(f"wrote {seal_published(folder)}")
+        say_json(json_line, {"results": str(folder)})
+        return
     target, size = copy_records(folder, results)
     print(f"published {target} ({size_text(size)})")
     say_json(json_line, {"results": str(target), "bytes": size})

@@ -25,6 +25,8 @@ def tell_tokens(folder: StudyFolder, lang: str, json_line: bool) -> None:
     from rich.console import Console
 
     from paretune.core.errors import RunError, said
+    from paretune.report.facts import faults_of
+    from paretune.report.faults import fault_text, note_of
     from paretune.report.terminal import print_table
     from paretune.report.token_table import open_token_ends, token_note, token_rows, token_table
     from paretune.report.wording import Words
@@ -32,6 +34,8 @@ def tell_tokens(folder: StudyFolder, lang: str, json_line: bool) -> None:
     words, rows = Words(lang), token_rows(folder)
     print_table(token_table(folder, rows, words), Console())
     print(token_note(words))
+    if note := note_of(words, [fault_text(words, fault) for fault in faults_of(folder)]):
+        print(note)
     undecided = open_token_ends(rows)
     quality = {row.method: row.nll for row in rows}
     say_json(json_line, {"folder": str(folder.path), "nll": quality, "undecided": undecided})

@@ -9,6 +9,7 @@ import pytest
 from fabricated_study import write_study
 
 from paretune.core.errors import RecordError
+from paretune.records.seal import SEAL_FILE
 from paretune.records.store import StudyFolder
 from paretune.report.build import build
 from paretune.study.publish import publish
@@ -40,9 +41,9 @@ def test_records_and_predictions_go_and_nothing_else(source: Path, tmp_path: Pat
     names = {Path(name).name for name in files(target)}
     assert names == {
         "study.json", "explore.json", "examples.json", "spec.json", "status", "provenance.json", "measurements.json",
-        "predictions.parquet", "events.jsonl",
+        "predictions.parquet", "events.jsonl", SEAL_FILE,
     }  # fmt: skip
-    for name in files(target):
+    for name in files(target) - {SEAL_FILE}:
         assert (target / name).read_bytes() == (source / name).read_bytes()
     assert size == sum((target / name).stat().st_size for name in files(target))
     assert len(StudyFolder(target).runs()) == len(StudyFolder(source).runs())
@@ -60,10 +61,10 @@ def test_failures_are_published_as_results(source: Path, tmp_path: Path) -> None
 def test_publishing_again_replaces_the_whole_folder(source: Path, tmp_path: Path) -> None:
     """A run that is no longer in the study is no longer in what is published; no scratch folder stays."""
     target, _ = publish(source, tmp_path / "results")
-    (gone, *_) = StudyFolder(source).runs()
-    shutil.rmtree(gone.path)
+    folder = StudyFolder(source)
+    folder.write_study(folder.study().model_copy(update={"seeds": [0]}))
     publish(source, tmp_path / "results")
-    assert gone.id not in {run.id for run in StudyFolder(target).runs()}
+    assert {run.spec().seed for run in StudyFolder(target).runs()} == {0}
     assert [path.name for path in (tmp_path / "results").iterdir()] == [target.name]
 
 

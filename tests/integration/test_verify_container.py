@@ -7,9 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
-from fabricated_study import write_study
+from fabricated_study import predict_instead, write_study
 
 from paretune.records.store import RunFolder, StudyFolder
 from paretune.report.bench_lines import bench_lines
@@ -43,7 +42,7 @@ def change(run: RunFolder, every: int) -> None:
     labels = table["label"].to_pylist()
     wrong = ["acq" if label == "earn" else "earn" for label in labels]
     changed = [wrong[at] if at % every == 0 else one for at, one in enumerate(said)]
-    run.write_predictions(table.set_column(table.schema.get_field_index("prediction"), "prediction", pa.array(changed)))
+    predict_instead(run, changed)
 
 
 def test_the_same_study_twice_agrees(made: Path, container: Path) -> None:

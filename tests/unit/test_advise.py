@@ -242,6 +242,8 @@ def test_a_method_that_never_finished_is_told(tmp_path: Path) -> None:
     for run in StudyFolder(folder).runs():
         if run.spec().method == "lora":
             run.set_status("oom", "trained", "peak above the cap")
+            for name in ("predictions.parquet", "measurements.json"):
+                (run.path / name).unlink()
     advice = advise([folder], CASE)
     assert advice.never_scored == (("fabricated", "lora", ("oom",)),)
     assert any(line.startswith("Never gave a result in study fabricated: lora (") for line in _english(advice))

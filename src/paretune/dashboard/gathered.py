@@ -184,7 +184,7 @@ def _gather(entry: StudyEntry, kept: Kept) -> Gathered:
         runs: list[RunFolder] = [KeptRun(run.folder, kept) for run in found if wrong[run.id] is None]
         unreadable = [one for one in wrong.values() if one is not None]
         try:
-            facts, refused = gather(ReadableStudy(entry, entry.study, runs)), ""
+            facts, refused = gather(ReadableStudy(entry, entry.study, runs), entry.folder), ""
             break
         except UsageError as error:
             refused = str(error)

@@ -22,12 +22,13 @@ from paretune.dashboard.kept import Kept, Stamp, Trouble, stamp_of
 from paretune.dashboard.locks import held_inodes
 from paretune.records.membership import Members, members
 from paretune.records.schema import MethodRecord, RunSpec, Status, StudyRecord
+from paretune.records.seal import SEAL_FILE
 from paretune.records.serving import INFERENCE_FILE
 
 NEWS_SECONDS = (
     60.0  # a run without a held lock (it may be another machine's) counts as alive so long after its last line
 )
-STUDY_FILES = ("study.json", "explore.json", "examples.json", INFERENCE_FILE)
+STUDY_FILES = ("study.json", "explore.json", "examples.json", INFERENCE_FILE, SEAL_FILE)
 RUN_FILES = ("spec.json", "status", "measurements.json", "predictions.parquet")
 RunState = Literal[
     "scored", "trained", "failed", "oom", "over_budget", "timeout", "cancelled", "running", "interrupted", "unreadable"

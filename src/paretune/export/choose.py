@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from paretune.core.errors import ConfigError, said
 from paretune.records.store import RunFolder, StudyFolder
 from paretune.report.facts import MEASURED, MethodFacts, StudyFacts, gather
+from paretune.report.faults import faults_note
 from paretune.report.tables import MethodRow, metric_name, rows_of
 from paretune.report.wording import LANGUAGES, Words
 from paretune.stats.metrics import metric_named
@@ -106,6 +107,7 @@ def choose_run(folder: StudyFolder, memory_bytes: int | None, seconds: float | N
     best, reason = _best(facts, rows, fitting)
     seed = best_seed(facts, facts.by_label[best.method])
     why = {one: _sentence(facts, rows, best, reason, seed, memory_bytes, seconds, Words(one)) for one in LANGUAGES}
+    why = {one: f"{text} {faults_note(Words(one), facts)}".strip() for one, text in why.items()}
     run = RunFolder(folder.path / "runs" / facts.by_label[best.method].runs[seed].id)
     return Choice(run, best.method, why, decided=reason not in ("undecided", "no_control", "alone"))
 

@@ -15,6 +15,9 @@ from shlex import quote
 from paretune.core.config import JsonObject
 from paretune.core.errors import ConfigError, said
 from paretune.records.exporters.export import MARKER, export_records
+from paretune.records.store import StudyFolder
+from paretune.report.facts import faults_of
+from paretune.report.faults import fault_text, note_of
 from paretune.report.wording import Words
 
 _TEXTS: Mapping[str, Mapping[str, str]] = {
@@ -55,8 +58,10 @@ def records_command(source: Path, out: Path, target: str, lang: str) -> tuple[li
     )
     command = COMMANDS[target].format(path=quote(str(path))) if target in COMMANDS else ""
     next_line = texts["tool"].format(command=command) if command else texts["csv"]
-    return [head, next_line], {
+    faults = [fault_text(Words(lang), fault) for fault in faults_of(StudyFolder(source))]
+    return [head, next_line, *([note_of(Words(lang), faults)] if faults else [])], {
         "path": str(path),
+        "faults": faults,
         "to": target,
         "study": marker["study"],
         "runs": runs,

@@ -14,6 +14,7 @@ from pathlib import Path
 from paretune.records.store import StudyFolder
 from paretune.report.exploration_findings import untested_in_answer
 from paretune.report.facts import MEASURED, StudyFacts, gather
+from paretune.report.faults import faults_note
 from paretune.report.tables import MethodRow, metric_name, more_seeds_text, quality_text, rows_of, runs_text
 from paretune.report.wording import Words
 
@@ -34,7 +35,8 @@ def answer_of(facts: StudyFacts, rows: list[MethodRow], words: Words) -> str:
     if facts.study.pilot:
         seeds = words.plural("pilot: {n} seed", "pilot: {n} seeds", len(facts.study.seeds))
         sentence = f"{sentence.removesuffix('.')} ({seeds})."
-    return " ".join(part for part in (sentence, untested_in_answer(facts.exploration, words)) if part)
+    parts = (sentence, untested_in_answer(facts.exploration, words), faults_note(words, facts))
+    return " ".join(part for part in parts if part)
 
 
 def _sentence(facts: StudyFacts, rows: list[MethodRow], words: Words) -> str:

@@ -26,6 +26,7 @@ from paretune.report.exploration_figures import exploration_figures
 from paretune.report.exploration_findings import class_findings
 from paretune.report.exploration_sheets import exploration_notes, overview_sheet
 from paretune.report.facts import StudyFacts, gather
+from paretune.report.faults import fault_lines
 from paretune.report.figures import difference_figure, quality_figure
 from paretune.report.forgetting import forgetting_section
 from paretune.report.front import front_figures, front_note
@@ -73,6 +74,7 @@ def study_page(facts: StudyFacts, words: Words) -> Page:
         (words.say("scored runs"), words.count(runs)),
     )
     sections = (
+        _faults(facts, words),
         _results(facts, rows, words),
         _costs(facts, rows, words),
         _scores(facts, rows, words),
@@ -92,6 +94,12 @@ def study_page(facts: StudyFacts, words: Words) -> Page:
         facts=overview,
         sections=tuple(section for section in sections if section is not None),
     )
+
+
+def _faults(facts: StudyFacts, words: Words) -> Section | None:
+    """Records that do not hold, before everything that rests on the others."""
+    lines = fault_lines(words, facts)
+    return Section("faults", words.say("Records that do not hold"), notes=tuple(lines)) if lines else None
 
 
 def _results(facts: StudyFacts, rows: list[MethodRow], words: Words) -> Section:
@@ -228,6 +236,8 @@ def study_notes(facts: StudyFacts, words: Words) -> list[str]:
         notes.append(
             words.say("Dropout is 0 for every method: on a processor it is the largest single cost of a training step.")
         )
+    if not (facts.sealed or facts.working):
+        notes.append(words.say("There is no digest over these records: a later change of them would not be seen."))
     tokens = {"tokens": words.plural("{n} token", "{n} tokens", facts.study.max_tokens)}
     notes.append(words.say("A text is cut after {tokens}.", tokens))
     for method in facts.scored:

@@ -125,7 +125,10 @@ class Evidence(Settings):
 
 
 class Judged(Settings):
-    """A claim with its evidence; `verdict` is what records say now, `expected` what the ledger says."""
+    """A claim with its evidence; `verdict` is what records say now, `expected` what the ledger says.
+
+    `unusable` names its studies whose records are incomplete or do not hold: nothing may rest on those.
+    """
 
     name: str
     en: str
@@ -133,6 +136,7 @@ class Judged(Settings):
     expected: Verdict
     verdict: Verdict
     evidence: dict[str, Evidence]
+    unusable: list[str] = Field(default_factory=list[str])
 
     def sentence(self, words: Words) -> str:
         """The sentence with its figures."""
@@ -151,14 +155,26 @@ def judged(
     """
     lines = bench or {}
     found: dict[str, Judged] = {}
+    whole = {name: facts for name, facts in studies.items() if facts.hold}
     for name, claim in ledger.claims.items():
-        evidence = {label: _weighed(one, studies.get(one.study)) for label, one in claim.when.items()}
-        evidence |= {label: _of_aspect(one, studies.get(one.study)) for label, one in claim.aspect.items()}
-        evidence |= {label: _of_setting(one, studies.get(one.study)) for label, one in claim.effect.items()}
+        named = [one.study for one in (*claim.when.values(), *claim.aspect.values(), *claim.effect.values())]
+        for one in claim.when.values():
+            if one.study in studies and one.study not in whole:  # a name that there is not is wrong all the same
+                _method(studies[one.study], one.study, one.method)
+        unusable = [one for one in dict.fromkeys(named) if one in studies and one not in whole]
+        evidence = {label: _weighed(one, whole.get(one.study)) for label, one in claim.when.items()}
+        evidence |= {label: _of_aspect(one, whole.get(one.study)) for label, one in claim.aspect.items()}
+        evidence |= {label: _of_setting(one, whole.get(one.study)) for label, one in claim.effect.items()}
         evidence |= {label: _compared(one, lines.get(one.line)) for label, one in claim.bench.items()}
         verdict = _together([one.verdict for one in evidence.values()])
         found[name] = Judged(
-            name=name, en=claim.en, ru=claim.ru, expected=claim.verdict, verdict=verdict, evidence=evidence
+            name=name,
+            en=claim.en,
+            ru=claim.ru,
+            expected=claim.verdict,
+            verdict=verdict,
+            evidence=evidence,
+            unusable=unusable,
         )
     return found
 
@@ -174,7 +190,11 @@ def check_claims(claims: Mapping[str, Judged]) -> None:
     Raises:
         RecordError: one is not.
     """
-    changed = [f"{one.name}: {one.expected} in the ledger, {one.verdict} by the records" for one in flipped(claims)]
+    changed = [
+        f"{one.name}: {one.expected} in the ledger, {one.verdict} by the records"
+        + (f" (records of {', '.join(one.unusable)} are incomplete or do not hold)" if one.unusable else "")
+        for one in flipped(claims)
+    ]
     if changed:
         raise RecordError(said("; ".join(changed), "claims that hold", do="rewrite the sentence or its verdict"))
 

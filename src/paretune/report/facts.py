@@ -9,18 +9,20 @@ a scored run stays in, with the states its runs ended in.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from paretune.core.config import JsonObject
-from paretune.core.errors import RecordError, said
+from paretune.core.errors import NewerRecordError, RecordError, said
 from paretune.records.exploration import Exploration
-from paretune.records.membership import Role, members
+from paretune.records.membership import Members, Role, members
 from paretune.records.schema import (
     ExampleText,
     Family,
@@ -30,14 +32,34 @@ from paretune.records.schema import (
     Selection,
     StudyRecord,
 )
+from paretune.records.seal import sealed
 from paretune.records.serving import INFERENCE_FILE, Inference
-from paretune.records.store import EXPLORATION_FILE, RunFolder, StudyFolder, read_record
+from paretune.records.store import (
+    EARLIER_FILE,
+    EXPLORATION_FILE,
+    MEASUREMENTS_FILE,
+    PREDICTIONS_FILE,
+    RunFolder,
+    StudyFolder,
+    read_record,
+)
+from paretune.report.integrity import (
+    SCORE_TOLERANCE,
+    Fault,
+    number_faults,
+    of_run,
+    run_faults,
+    seal_faults,
+    study_faults,
+    unlike_others,
+)
 from paretune.stats.compare import Comparison, compare
 from paretune.stats.intervals import Interval, t_interval
 from paretune.stats.metrics import METRICS, TOKEN_METRICS, all_scores, per_example, score
 from paretune.stats.paired import churn
 from paretune.stats.pareto import p_non_dominated
 
+RecordT = TypeVar("RecordT")
 LEVEL = 0.95
 PARETO_DRAWS = 1000
 MEASURED = ("counter", "sampled")  # grades that may be ranked (SCIENCE 8)
@@ -142,16 +164,27 @@ class MethodFacts:
 
 @dataclass
 class StudyFacts:
-    """A study's records with its statistics."""
+    """A study's records with its statistics; `faults` is what of the records does not hold, `sealed` says that there is
+    a digest over them, `complete` that nothing of the study is still to be run, `working` that it ran in this folder.
+    """
 
     study: StudyRecord
     exploration: Exploration | None
     examples: list[ExampleText]
     methods: list[MethodFacts]
     inference: Inference | None = None
+    faults: list[Fault] = field(default_factory=list[Fault])
+    complete: bool = True
+    sealed: bool = False
+    working: bool = True
     _fronts: dict[object, dict[str, float]] = field(
         init=False, repr=False, compare=False, default_factory=dict[object, dict[str, float]]
     )
+
+    @property
+    def hold(self) -> bool:
+        """Whether all records that the study names are there and agree: else nothing may be claimed of it."""
+        return self.complete and not self.faults
 
     @cached_property
     def by_label(self) -> dict[str, MethodFacts]:
@@ -252,11 +285,13 @@ def with_width(interval: Interval | None) -> tuple[float, float] | None:
     return ends if ends is not None and ends[0] < ends[1] else None
 
 
-def gather(folder: StudyFolder) -> StudyFacts:
-    """Read all records of a study.
+def gather(folder: StudyFolder, published: Path | None = None) -> StudyFacts:
+    """Read all records of a study. A run whose records do not hold is named among `faults` and left out of all figures.
+
+    `published` is where the digest of what was published lies, the study's folder by default.
 
     Raises:
-        RecordError: the folder is no study's, or a record of it is torn.
+        RecordError: the folder is no study's, its own record is torn, or runs have other test examples.
     """
     study = folder.study()
     if study.metric in TOKEN_METRICS:
@@ -265,14 +300,13 @@ def gather(folder: StudyFolder) -> StudyFacts:
         raise RecordError(said(given, "a study of classification: nothing else is drawn yet", do=do))
     chosen = {selection.method: selection for selection in study.selections}
     methods = {record.label: MethodFacts(record, chosen.get(record.label)) for record in study.methods}
-    found = [(run, run.spec()) for run in folder.runs()]
-    own = members(study, {run.id: spec for run, spec in found})
-    for run, spec in found:
-        role = own.role(run.id)
-        if role != "left_over":
-            _add(methods[spec.method], run, spec, role)
-    for one in own.absent({run.id for run, _ in found}):
-        methods[one.method].stopped["missing" if own.complete else "unfinished"] += 1
+    reading = _Reading(study, methods)
+    specs = reading.specs(folder.runs())
+    own = members(study, {run.id: spec for run, spec in specs})
+    reading.check_members(specs, own)
+    for run, spec in specs:
+        if own.role(run.id) != "left_over" and run.id not in reading.odd:
+            reading.add(methods[spec.method], run, spec, own.role(run.id))
     explored = folder.path / EXPLORATION_FILE
     exploration = read_record(explored, Exploration) if explored.exists() else None
     served = folder.path / INFERENCE_FILE
@@ -281,54 +315,192 @@ def gather(folder: StudyFolder) -> StudyFacts:
         current = [one for one in inference.methods if own.role(one.run_id) == "result"]
         inference = inference.model_copy(update={"methods": current}) if current else None
     facts = StudyFacts(study, exploration, folder.examples(), list(methods.values()), inference)
+    facts.faults += reading.faults
+    where = published or folder.path
+    facts.complete, facts.sealed, facts.working = own.complete, sealed(where), StudyFolder(where).data.is_dir()
     _check_aligned(facts)
+    _leave_out(facts, seal_faults(where))
     return facts
 
 
-def _add(method: MethodFacts, run: RunFolder, spec: RunSpec, role: Role) -> None:
-    """Put one run where it belongs: scored, stopped, or a trial of the learning-rate search."""
-    status = run.status()
-    selection = method.selection
-    trial = role == "trial" and selection is not None
-    state = "unfinished" if status is None else status.state
-    if state != "ok" or status is None:
-        if trial:
-            method.failed_trials[str(spec.learning_rate)] = state
-        else:
-            method.stopped[state] += 1
-            if status is not None and status.reason and status.reason not in method.reasons:
-                method.reasons.append(status.reason)
-        return
-    if role == "trial":
-        return
-    if status.stage != "scored":  # the last stage is still to come, unless nothing is chosen of an older record's
-        method.stopped["unfinished"] += 1 if selection is not None else 0
-        return
-    previous = method.runs.get(spec.seed)
-    if previous is None or previous.finished < status.at:  # after a change of the study the newest run counts
-        method.runs[spec.seed] = _scored(run, spec, status.at)
+def faults_of(folder: StudyFolder) -> list[Fault]:
+    """What of a study's records does not hold, of whatever task.
+
+    Raises:
+        RecordError: as `gather`.
+    """
+    study = folder.study()
+    if study.metric not in TOKEN_METRICS:
+        return gather(folder).faults
+    reading = _Reading(study, {record.label: MethodFacts(record, None) for record in study.methods})
+    specs = reading.specs(folder.runs())
+    own = members(study, {run.id: spec for run, spec in specs})
+    reading.check_members(specs, own)
+    for run, spec in specs:
+        if own.role(run.id) != "left_over" and run.id not in reading.odd:
+            reading.faults += _token_faults(run, spec)
+    return [*reading.faults, *seal_faults(folder.path)]
 
 
-def _scored(run: RunFolder, spec: RunSpec, finished: str) -> ScoredRun:
-    events = run.events()
-    losses = [(int(line["step"]), float(line["loss"])) for line in events if line.get("event") == "StepEnded"]
-    epochs = [
-        EpochScores(int(line["epoch"]), int(line["step"]), {name: float(one) for name, one in line["scores"].items()})
-        for line in events
-        if line.get("event") == "EpochEvaluated"
-    ]
-    earlier = run.earlier()
-    return ScoredRun(
-        run.id,
-        spec,
-        finished,
-        run.measurements(),
-        _splits(run.predictions()),
-        losses,
-        run.provenance(),
-        {} if earlier is None else _splits(earlier),
-        epochs,
-    )
+def _token_faults(run: RunFolder, spec: RunSpec) -> list[Fault]:
+    """Of a run that predicts tokens: files that are there, figures that can be, and the loss of its own table."""
+    lost = run.lost()
+    if lost or not (run.path / MEASUREMENTS_FILE).exists():
+        return [of_run("torn" if (run.path / one).exists() else "lost", run.id, spec, one) for one in lost]
+    measured = run.measurements()
+    found = number_faults(run.id, spec, measured)
+    if not run.scored:
+        return found
+    table = run.token_losses()
+    rows = table.filter(pc.field("split") == "test")
+    nats, tokens = (float(np.sum(rows[name].to_numpy())) for name in ("nll", "tokens"))
+    given, own = measured.scores.get("test", {}).get("nll", np.nan), nats / max(1.0, tokens)
+    if not abs(given - own) <= SCORE_TOLERANCE * max(1.0, own):
+        found.append(of_run("score", run.id, spec, f"test nll {given:.6g} ≠ {own:.6g}"))
+    return found
+
+
+class _Reading:
+    """Reads the runs of a study into its methods, and names what does not hold; `odd` are the ids of such runs."""
+
+    def __init__(self, study: StudyRecord, methods: Mapping[str, MethodFacts]) -> None:
+        self.study, self.methods = study, methods
+        self.faults: list[Fault] = []
+        self.odd: set[str] = set()
+        self._listed = {one.run_id: one for one in study.membership.runs} if study.membership is not None else None
+
+    def specs(self, runs: Sequence[RunFolder]) -> list[tuple[RunFolder, RunSpec]]:
+        """The runs whose specs can be read."""
+        found: list[tuple[RunFolder, RunSpec]] = []
+        for run in runs:
+            try:
+                found.append((run, run.spec()))
+            except NewerRecordError:
+                raise
+            except RecordError:
+                if self._listed is None:
+                    self.faults.append(Fault("torn", "spec.json", run.id))
+                elif run.id in self._listed:
+                    self._name(of_run("torn", run.id, self._listed[run.id], "spec.json"))
+        return found
+
+    def check_members(self, specs: Sequence[tuple[RunFolder, RunSpec]], own: Members) -> None:
+        """Whether each run's id is the hash of its spec, and each run that the study names is there."""
+        for run, spec in specs:
+            mine = self._listed is None or run.id in self._listed
+            if mine and spec.run_id != run.id:
+                self._name(of_run("spec", run.id, own.listed.get(run.id, spec)))
+        present = {run.id for run, _ in specs} | self.odd
+        for one in own.absent(present):
+            self.methods[one.method].stopped["missing" if own.complete else "unfinished"] += 1
+            if own.complete:
+                self.faults.append(of_run("missing", one.run_id, one))
+        for one in own.listed.values():
+            if own.complete and one.role == "trial" and one.run_id not in present:
+                self.faults.append(of_run("missing", one.run_id, one, "trial"))
+
+    def _name(self, fault: Fault) -> None:
+        """A run with a fault is none of the study's results: it is counted as one that gave none."""
+        self.faults.append(fault)
+        self.odd.add(fault.run_id)
+        if fault.method in self.methods:
+            self.methods[fault.method].stopped["missing" if fault.kind == "lost" else "broken"] += 1
+
+    def add(self, method: MethodFacts, run: RunFolder, spec: RunSpec, role: Role) -> None:
+        """Put one run where it belongs: scored, stopped, or a trial of the learning-rate search."""
+        status = self._read(run, spec, "status", run.status)
+        if run.id in self.odd:
+            return
+        selection = method.selection
+        trial = role == "trial" and selection is not None
+        state = "unfinished" if status is None else status.state
+        if state != "ok" or status is None:
+            if status is not None and _has_scores(run):
+                self._name(of_run("status", run.id, spec, state))
+            elif trial:
+                method.failed_trials[str(spec.learning_rate)] = state
+            else:
+                method.stopped[state] += 1
+                if status is not None and status.reason and status.reason not in method.reasons:
+                    method.reasons.append(status.reason)
+            return
+        measured = self._read(run, spec, MEASUREMENTS_FILE, run.measurements)
+        if measured is None:
+            return
+        if role == "trial":
+            self.faults += number_faults(run.id, spec, measured)
+            return
+        if status.stage != "scored":  # the last stage is still to come, unless nothing is chosen of an older record's
+            method.stopped["unfinished"] += 1 if selection is not None else 0
+            return
+        previous = method.runs.get(spec.seed)
+        if previous is not None and previous.finished >= status.at:  # of an older record's several the newest counts
+            return
+        scored = self._scored(run, spec, status.at, measured)
+        if scored is not None:
+            method.runs[spec.seed] = scored
+
+    def _read(self, run: RunFolder, spec: RunSpec, file: str, read: Callable[[], RecordT]) -> RecordT | None:
+        """What a file holds; None, and a fault, where it is gone or torn."""
+        try:
+            return read()
+        except NewerRecordError:
+            raise
+        except RecordError:
+            self._name(of_run("torn" if (run.path / file).exists() else "lost", run.id, spec, file))
+            return None
+
+    def _scored(self, run: RunFolder, spec: RunSpec, finished: str, measured: Measurements) -> ScoredRun | None:
+        rows = self._read(run, spec, PREDICTIONS_FILE, run.predictions)
+        if rows is None:
+            return None
+        earlier = self._read(run, spec, EARLIER_FILE, run.earlier)
+        if earlier is None and spec.earlier is not None and not (run.path / EARLIER_FILE).exists():
+            self._name(of_run("lost", run.id, spec, EARLIER_FILE))
+        if run.id in self.odd:
+            return None
+        events = run.events()
+        losses = [(int(line["step"]), float(line["loss"])) for line in events if line.get("event") == "StepEnded"]
+        epochs = [
+            EpochScores(
+                int(line["epoch"]), int(line["step"]), {name: float(one) for name, one in line["scores"].items()}
+            )
+            for line in events
+            if line.get("event") == "EpochEvaluated"
+        ]
+        try:
+            provenance = run.provenance()
+        except ValueError:
+            self.faults.append(of_run("torn", run.id, spec, "provenance.json"))
+            provenance = {}
+        own, before = _splits(rows), {} if earlier is None else _splits(earlier)
+        return ScoredRun(run.id, spec, finished, measured, own, losses, provenance, before, epochs)
+
+
+def _has_scores(run: RunFolder) -> bool:
+    """Whether a run has what only one that was scored has."""
+    try:
+        return "test" in run.measurements().scores and (run.path / PREDICTIONS_FILE).exists()
+    except RecordError:
+        return False
+
+
+def _leave_out(facts: StudyFacts, since: list[Fault]) -> None:
+    """Name what does not hold in the runs that were read, and since they were published, and leave those runs out."""
+    runs = [run for method in facts.scored for run in method.runs.values()]
+    unlike = unlike_others(runs)
+    facts.faults += [*since, *unlike, *(fault for run in runs for fault in run_faults(run, facts.study))]
+    odd = {fault.run_id for fault in facts.faults if fault.run_id}
+    truth: dict[tuple[str, str], str] = {}
+    for method in facts.methods:
+        for seed, run in list(method.runs.items()):
+            if run.id in odd:
+                del method.runs[seed]
+                method.stopped["broken"] += 1
+            else:
+                for name, split in run.splits.items():
+                    truth |= {(name, at): label for at, label in zip(split.ids, split.labels, strict=True)}
+    facts.faults += study_faults(facts.study, facts.examples, truth)
 
 
 def _splits(table: pa.Table) -> dict[str, SplitPredictions]:
@@ -348,14 +520,13 @@ def _splits(table: pa.Table) -> dict[str, SplitPredictions]:
 
 def _check_aligned(facts: StudyFacts) -> None:
     """Paired statistics need the same test examples in the same order in every run."""
-    reference: tuple[str, list[str]] | None = None
+    first: dict[str, tuple[str, list[str]]] = {}
     for method in facts.scored:
         for run in method.runs.values():
-            ids = run.splits["test"].ids if "test" in run.splits else []
-            if reference is None:
-                reference = (run.id, ids)
-            if not ids or ids != reference[1]:
-                given = f"run {run.id} and run {reference[0]} have other test examples"
-                raise RecordError(
-                    said(given, "the same examples in every run", do="run the study again in a new folder")
-                )
+            for name in {"test", *run.splits}:
+                ids = run.splits[name].ids if name in run.splits else []
+                other, wanted = first.setdefault(name, (run.id, ids))
+                if not ids or ids != wanted:
+                    given = f"run {run.id} and run {other} have other {name} examples"
+                    do = "run the study again in a new folder"
+                    raise RecordError(said(given, "the same examples in every run", do=do))

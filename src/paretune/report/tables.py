@@ -206,6 +206,7 @@ def state_name(words: Words, state: str) -> str:
         "cancelled": words.say("cancelled"),
         "unfinished": words.say("not finished"),
         "missing": words.say("missing"),
+        "broken": words.say("broken record"),
     }
     return names.get(state, state)
 

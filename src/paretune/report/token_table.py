@@ -19,7 +19,7 @@ from paretune.core.errors import RecordError, said
 from paretune.records.membership import members
 from paretune.records.schema import Measurements
 from paretune.records.store import RunFolder, StudyFolder
-from paretune.report.facts import LEVEL, bounds
+from paretune.report.facts import LEVEL, bounds, faults_of
 from paretune.report.tables import state_name
 from paretune.report.wording import Words
 from paretune.stats.compare import SeedScores, compare
@@ -61,7 +61,11 @@ def token_rows(folder: StudyFolder) -> list[TokenRow]:
     own = members(study, {run_id: spec for run_id, (_, spec) in runs.items()})
     scored: dict[str, dict[int, RunFolder]] = {one.label: {} for one in study.methods}
     stopped: dict[str, Counter[str]] = {one.label: Counter() for one in study.methods}
+    odd = {fault.run_id for fault in faults_of(folder)}
     for run, spec in runs.values():
+        if run.id in odd and own.role(run.id) == "result":
+            stopped[spec.method]["broken"] += 1
+            continue
         role, status = own.role(run.id), run.status()
         if role == "left_over":
             continue

@@ -66,10 +66,10 @@ class Advice:
     """The answer. `ranked` has every method that was measured near the case, the ranked ones first.
 
     `near` are the studies it rests on, `far` those that were left out with the reason: "task", "far", "lengths" (not
-    recorded), "settings" (of one kind of method alone) or "control" (never scored, or another one). `low` says why the
-    evidence is low: "one_study", "pilot", "far", "model", "script". `variants` are settings within a method, by study.
-    `never_scored` are methods of near studies whose every run
-    gave no result, with the states they ended in. `machines`: processor and cores behind the costs.
+    recorded), "settings" (of one kind of method alone), "control" (never scored, or another one) or "records"
+    (incomplete, or they do not hold). `low` says why the evidence is low: "one_study", "pilot", "far", "model",
+    "script". `variants` are settings within a method, by study. `never_scored` are methods of near studies whose every
+    run gave no result, with the states they ended in. `machines`: processor and cores behind the costs.
     """
 
     case: Case
@@ -154,7 +154,9 @@ def _chosen(
     near: list[tuple[Evidence, Distance]] = []
     far: list[tuple[Distance, str]] = []
     for study, apart in found:
-        if not study.control:
+        if not study.holds:
+            far.append((apart, "records"))
+        elif not study.control:
             far.append((apart, "control"))
         elif study.tasks != [case.task]:
             far.append((apart, "task"))

@@ -205,6 +205,7 @@ def _distances(advice: Advice, words: Words) -> list[str | Table]:
         "far": words.say("over {times} times apart", {"times": words.count(round(REACH))}),
         "settings": words.say("settings of one method alone"),
         "lengths": words.say("its text lengths are not recorded"),
+        "records": words.say("its records are incomplete or do not hold"),
         "control": words.say("its control was not scored, or is another method"),
     }
     table = Table(box=None, pad_edge=False)

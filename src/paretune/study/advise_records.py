@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from paretune.core.config import JsonObject, JsonValue, Settings, canonical_json
 from paretune.core.errors import UsageError
@@ -81,7 +81,8 @@ class Variants(Settings):
 
 
 class Evidence(Settings):
-    """A study as advice needs it. `differences` has each pair of kinds once for every metric."""
+    """A study as advice needs it. `differences` has each pair of kinds once for every metric; `holds` is False where
+    its records are incomplete or do not agree."""
 
     study: str
     metric: str
@@ -102,6 +103,7 @@ class Evidence(Settings):
     silent: dict[str, list[str]]
     variants: list[Variants]
     differences: dict[str, list[Difference]]
+    holds: bool = Field(default=True, exclude_if=bool)
 
     def method(self, kind: str) -> MethodEvidence | None:
         return next((one for one in self.methods if one.kind == kind), None)
@@ -147,6 +149,7 @@ def evidence_of(facts: StudyFacts) -> Evidence:
         silent={method.label: sorted(method.stopped) for method in facts.methods if not method.runs},
         variants=_variants(facts, kinds),
         differences={metric: _differences(facts, kinds, metric) for metric in METRICS},
+        holds=facts.hold,
     )
 
 
