@@ -85,7 +85,7 @@ def shown_method(facts: StudyFacts, wanted: str = "") -> MethodFacts | None:
 def worst_text(method: MethodFacts, words: Words) -> str:
     """The class with the worst F1 in a sentence; empty where every class is right."""
     scores = class_scores(method)
-    if not scores or (scores[0].taken_for is None and scores[0].right == scores[0].predictions):
+    if not scores or scores[0].f1 == 1:
         return ""
     worst = scores[0]
     values = {
@@ -96,7 +96,12 @@ def worst_text(method: MethodFacts, words: Words) -> str:
         "all": words.count(worst.predictions),
     }
     if worst.taken_for is None:
-        return words.say("{method} is worst at {class}: F1 {f1}; {right} of {all} predictions are right.", values)
+        values["precision"] = words.number(worst.precision or 0.0)
+        return words.say(
+            "{method} is worst at {class}: F1 {f1}; all its examples are found, but of the predictions of this class "
+            "only {precision} are right.",
+            values,
+        )
     values |= {"other": worst.taken_for[0], "times": words.count(worst.taken_for[1])}
     return words.say(
         "{method} is worst at {class}: F1 {f1}; {right} of {all} predictions are right, {times} say {other}.", values
