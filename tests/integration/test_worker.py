@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -204,3 +206,48 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
     name = "trained.safetensors"
     assert (torn.run.adapter / name).read_bytes() == (whole.run.adapter / name).read_bytes()
     assert not calls[0].exists()
+
+
+@pytest.mark.parametrize("killed_at", ["first", "last"])
+@pytest.mark.parametrize("known", ["measured", "another machine", "not measured"])
+def test_a_resumed_run_costs_what_its_parts_cost(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str, known: str
+) -> None:
+    """Steps, tokens and seconds of all parts, also where no step was left; what was not all measured here is an
+    estimate."""
+    bench = Bench(tmp_path, tiny_model, 'kind = "full"', "checkpoint_every_steps = 1")
+    assert bench.work("trained") == "ok: "
+    whole = bench.run.measurements()
+    real, calls = loop.write_checkpoint, []
+
+    def write_and_die(path: Path, blob: bytes) -> None:
+        if known == "not measured":  # as a checkpoint from before costs went along
+            tree = torch.load(io.BytesIO(blob), weights_only=True)
+            del tree["cost"]
+            torch.save(tree, path)
+        else:
+            real(path, blob)
+        calls.append(path)
+        if killed_at == "first" or len(calls) == whole.steps:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "write_checkpoint", write_and_die)
+        bench.work("trained")
+    tree = torch.load(calls[0], weights_only=True)
+    cost = json.loads(tree.get("cost", "null"))
+    if known == "another machine":
+        torch.save({**tree, "cost": json.dumps({**cost, "where": "elsewhere"})}, calls[0])
+    spent = cost["phases"][1]["seconds"] if cost else 0.0
+    bench.run.clear_events()
+    assert bench.work("trained") == "ok: "
+    found = bench.run.measurements()
+    graded = (found.train_seconds, found.train_cpu_seconds, found.peak_memory_bytes)
+    assert {one.grade == "estimated" for one in graded} == {known != "measured"}
+    assert any("sum of its parts" in note for note in found.notes) == (known == "measured")
+    assert found.train_seconds.value >= spent and found.peak_memory_above_imports_bytes.value >= 0
+    if known != "not measured":
+        assert spent > 0 and (found.steps, found.train_examples) == (whole.steps, whole.train_examples)
+        assert (found.train_tokens, found.padding_ratio) == (whole.train_tokens, whole.padding_ratio)
+    elif killed_at == "first":
+        assert found.steps == whole.steps, "what was measured is stretched to all steps"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import time
 from pathlib import Path
 
 import pytest
 
-from paretune.core.events import PHASES, PhaseEnded, PhaseStarted, StepEnded
+from paretune.core.events import PHASES, PhaseEnded, PhaseStarted, StepEnded, TrainingPlanned
 from paretune.measure import meter as room
 from paretune.measure.latency import BATCHES, WARM_CALLS, probe
 from paretune.measure.meter import Meter, peak_bytes, reset_peak, resident_bytes
@@ -152,3 +153,61 @@ def test_latency_is_of_warm_calls_on_real_texts() -> None:
     for one in found:
         assert 0.001 <= one.p50_seconds <= one.p95_seconds
     assert found[0].p95_seconds < 0.15, "the slow first call is not counted"
+
+
+def busy(seconds: float) -> None:
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+
+
+def test_a_resumed_training_is_the_sum_of_its_parts() -> None:
+    """Seconds, CPU seconds, steps, tokens and the highest peak of both processes; what came after the checkpoint in
+    the first is lost and not counted."""
+    first = Meter("here")
+    first(PhaseStarted("prefix"))
+    busy(0.02)
+    first(PhaseEnded("prefix"))
+    first(TrainingPlanned(4, 1, 64))
+    first(PhaseStarted("step"))
+    busy(0.05)
+    first(step(1))
+    first(step(2))
+    cost = json.loads(json.dumps(first.carried().so_far()))
+    busy(0.05)
+    first(step(3))
+    second = Meter("here")
+    second(PhaseStarted("prefix"))
+    second(PhaseEnded("prefix"))
+    second.carried().resume(cost)
+    second(PhaseStarted("step"))
+    busy(0.05)
+    second(step(3))
+    second(step(4))
+    second(PhaseEnded("step"))
+    assert (second.steps, second.tokens, second.examples, second.padded_tokens) == (4, 400, 64, 480)
+    part = cost["phases"][1]["seconds"]
+    assert part >= 0.05 and second.cost("step").seconds >= part + 0.05
+    assert second.cost("prefix").seconds == first.cost("prefix").seconds
+    assert second.training().cpu_seconds > cost["phases"][1]["cpu_seconds"]
+    assert second.training().peak_memory_bytes >= cost["phases"][1]["peak_memory_bytes"]
+    assert second.above_imports_bytes() >= cost["above_imports_bytes"] >= 0
+    assert second.whole and second.time_grade() == "counter"
+
+
+@pytest.mark.parametrize("where", ["elsewhere", None])
+def test_parts_that_were_not_measured_here_make_an_estimate(where: str | None) -> None:
+    """Another machine's, or nobody's: then all steps at the pace of the measured ones."""
+    meter = Meter("here")
+    meter.carried().resume(None if where is None else Meter(where).carried().so_far())
+    meter(TrainingPlanned(4, 1, 64))
+    meter(PhaseStarted("step"))
+    busy(0.02)
+    meter(step(4))
+    meter(PhaseEnded("step"))
+    seconds = meter.cost("step").seconds
+    meter.stretch()
+    assert meter.time_grade() == meter.memory_grade() == meter.energy()[0].grade == "estimated"
+    if where is None:
+        assert (meter.steps, meter.tokens) == (4, 400)
+        assert meter.training().seconds == pytest.approx(4 * seconds)

@@ -14,13 +14,16 @@ from pathlib import Path
 
 import psutil
 
-from paretune.core.events import Event, PhaseEnded, PhaseStarted, StepEnded
+from paretune.core.config import JsonObject
+from paretune.core.events import Event, PhaseEnded, PhaseStarted, StepEnded, TrainingPlanned
 from paretune.records.schema import Grade, Graded, PhaseCost
 
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 ASSUMED_WATTS_PER_CORE = 8.0
+TRAINING = ("prefix", "step")
+COUNTS = ("steps", "examples", "tokens", "padded_tokens")
 
 
 def _status_bytes(field: str) -> int | None:
@@ -63,7 +66,13 @@ def _rapl_joules() -> float | None:
 class Meter:
     """Adds up the cost of each phase of one run; make it right after the imports and before anything is loaded."""
 
-    def __init__(self) -> None:
+    def __init__(self, where: str = "") -> None:
+        """`where` says on what is measured: parts of a run that were measured elsewhere add up to no measurement."""
+        self.where = where
+        self.whole = True  # whether all parts of the training were measured
+        self.planned_steps = 0
+        self._above_bytes = 0  # above the imports, of the parts before this process
+        self._peaks: dict[str, int] = {}
         self.memory_after_imports_bytes = resident_bytes()
         self.grade: Grade = "counter" if reset_peak() and peak_bytes() is not None else "sampled"
         self.tokens = self.padded_tokens = self.examples = self.steps = 0
@@ -81,6 +90,8 @@ class Meter:
         elif isinstance(event, PhaseEnded) and self._started is not None:
             self._end(event.phase, *self._started)
             self._started = None
+        elif isinstance(event, TrainingPlanned):
+            self.planned_steps = event.steps
         elif isinstance(event, StepEnded):
             self.steps += 1
             self.examples += event.examples
@@ -90,18 +101,26 @@ class Meter:
                 self._sampled_bytes = max(self._sampled_bytes, resident_bytes())
 
     def _end(self, phase: str, began: float, cpu_began: float, joules_began: float | None) -> None:
-        before = self._costs.get(phase, PhaseCost(phase=phase, seconds=0, cpu_seconds=0, peak_memory_bytes=0))
-        peak = peak_bytes() if self.grade == "counter" else max(self._sampled_bytes, resident_bytes())
-        self._costs[phase] = PhaseCost(
+        peak = self._peak_now()
+        self._costs[phase] = self._with_the_running(phase, began, cpu_began, peak)
+        self._peaks[phase] = max(self._peaks.get(phase, 0), peak)
+        joules_now = _rapl_joules()
+        known = joules_began is not None and joules_now is not None and joules_now >= joules_began
+        if phase in TRAINING and known and joules_began is not None and joules_now is not None:
+            self._train_joules = (self._train_joules or 0.0) + joules_now - joules_began
+
+    def _peak_now(self) -> int:
+        """Of the running phase."""
+        return (peak_bytes() or 0) if self.grade == "counter" else max(self._sampled_bytes, resident_bytes())
+
+    def _with_the_running(self, phase: str, began: float, cpu_began: float, peak: int) -> PhaseCost:
+        before = self.cost(phase)
+        return PhaseCost(
             phase=phase,
             seconds=before.seconds + time.perf_counter() - began,
             cpu_seconds=before.cpu_seconds + time.process_time() - cpu_began,
-            peak_memory_bytes=max(before.peak_memory_bytes, peak or 0),
+            peak_memory_bytes=max(before.peak_memory_bytes, peak),
         )
-        joules_now = _rapl_joules()
-        known = joules_began is not None and joules_now is not None and joules_now >= joules_began
-        if phase in ("prefix", "step") and known and joules_began is not None and joules_now is not None:
-            self._train_joules = (self._train_joules or 0.0) + joules_now - joules_began
 
     def costs(self) -> list[PhaseCost]:
         """Cost of each finished phase, in the order in which they first came."""
@@ -113,11 +132,13 @@ class Meter:
 
     def charge(self, cost: PhaseCost) -> None:
         """Count a phase that another process went through for this run as well, unless it ran here."""
-        self._costs.setdefault(cost.phase, cost)
+        if cost.phase not in self._costs:
+            self._costs[cost.phase] = cost
+            self._peaks[cost.phase] = cost.peak_memory_bytes
 
     def training(self) -> PhaseCost:
         """Cost of the training as a whole: its steps, and what frozen blocks gave before them."""
-        parts = [self.cost("prefix"), self.cost("step")]
+        parts = [self.cost(phase) for phase in TRAINING]
         return PhaseCost(
             phase="training",
             seconds=sum(one.seconds for one in parts),
@@ -125,12 +146,91 @@ class Meter:
             peak_memory_bytes=max(one.peak_memory_bytes for one in parts),
         )
 
+    def above_imports_bytes(self) -> int:
+        """The training's peak above this process's size after its imports; of a resumed one the largest part's."""
+        here = max((self._peaks.get(phase, 0) for phase in TRAINING), default=0) - self.memory_after_imports_bytes
+        return max(0, here, self._above_bytes)
+
+    def time_grade(self) -> Grade:
+        """How the training's seconds are had."""
+        return "counter" if self.whole else "estimated"
+
+    def memory_grade(self) -> Grade:
+        return self.grade if self.whole else "estimated"
+
+    def carried(self, phase: str = "step") -> CarriedCosts:
+        """What a checkpoint takes along of a phase (and, of the training's steps, of what came before them)."""
+        return CarriedCosts(self, phase)
+
+    def so_far(self, phase: str) -> JsonObject:
+        """The cost of a phase that is running, with all that went on before it in other processes."""
+        running = self.cost(phase)
+        joules = self._train_joules
+        if self._started is not None:
+            began, cpu_began, joules_began = self._started
+            running = self._with_the_running(phase, began, cpu_began, self._peak_now())
+            joules_now = _rapl_joules()
+            if joules_began is not None and joules_now is not None and joules_now >= joules_began:
+                joules = (joules or 0.0) + joules_now - joules_began
+        above = max(self._above_bytes, running.peak_memory_bytes - self.memory_after_imports_bytes)
+        return {
+            "where": self.where,
+            "grade": self.memory_grade(),
+            "phases": [one.model_dump() for one in (self.cost("prefix"), running)],
+            "above_imports_bytes": max(above, self.above_imports_bytes()),
+            "joules": joules,
+            "counts": {name: self.__dict__[name] for name in COUNTS},
+        }
+
+    def resume(self, phase: str, cost: JsonObject | None) -> None:
+        """Go on from what a checkpoint says was spent before it; a part that was not measured here makes the whole an
+        estimate: the measured part, stretched to all steps."""
+        if cost is None or cost["where"] != self.where or cost["grade"] == "estimated":
+            self.whole = False
+        if cost is None:
+            return
+        prefix, running = (PhaseCost.model_validate(one) for one in cost["phases"])
+        own = self.cost("prefix")
+        if phase == "step" and prefix.seconds:  # it is needed once; the first process made it, this one read it
+            peak = max(own.peak_memory_bytes, prefix.peak_memory_bytes)
+            self._costs["prefix"] = prefix.model_copy(update={"peak_memory_bytes": peak})
+        self._costs[phase] = running
+        if phase != "step":
+            return
+        self._above_bytes = cost["above_imports_bytes"]
+        self._train_joules = None if cost["joules"] is None else (self._train_joules or 0.0) + cost["joules"]
+        for name in COUNTS:
+            self.__dict__[name] += cost["counts"][name]
+
+    def stretch(self) -> None:
+        """Of a resumed training whose first part nobody measured: what was measured, times all steps ÷ those."""
+        if self.whole or not 0 < self.steps < self.planned_steps:
+            return
+        factor, step = self.planned_steps / self.steps, self.cost("step")
+        update = {"seconds": step.seconds * factor, "cpu_seconds": step.cpu_seconds * factor}
+        self._costs["step"] = step.model_copy(update=update)
+        for name in COUNTS:
+            self.__dict__[name] = round(self.__dict__[name] * factor)
+
     def energy(self) -> tuple[Graded, str]:
         """Joules of the training phase, and where they come from."""
-        if self._train_joules is not None:
+        if self._train_joules is not None and self.whole:
             return Graded(
                 value=self._train_joules, grade="counter"
             ), "RAPL package counter, all processes of the socket"
         joules = self.training().cpu_seconds * ASSUMED_WATTS_PER_CORE
         source = f"no RAPL: CPU seconds × {ASSUMED_WATTS_PER_CORE:g} W a busy core (assumed)"
         return Graded(value=joules, grade="estimated"), source
+
+
+class CarriedCosts:
+    """A meter as a training's checkpoints know it: asked when one is written, told when one is resumed from."""
+
+    def __init__(self, meter: Meter, phase: str) -> None:
+        self._meter, self._phase = meter, phase
+
+    def so_far(self) -> JsonObject:
+        return self._meter.so_far(self._phase)
+
+    def resume(self, cost: JsonObject | None) -> None:
+        self._meter.resume(self._phase, cost)

@@ -18,13 +18,15 @@ from paretune.data.prepare import load
 from paretune.methods.method import Adaptation, Baseline
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import chosen_precision
-from paretune.records.store import StudyFolder
+from paretune.records.schema import PhaseCost
+from paretune.records.store import StudyFolder, read_record, write_atomically
 from paretune.study.desk import Desk, built, encoded_splits, keep, prediction_rows, reloaded
 from paretune.tasks.task import TASKS
 from paretune.train.evaluate import Witness, predict
 from paretune.train.loop import train
 
 FOLDER = "earlier"  # within the run's adapter/
+COST_FILE = "cost.json"  # what learning it took, for a run that goes on in another process
 BEFORE, AFTER = "before", "after"
 
 
@@ -55,20 +57,29 @@ def learnt(desk: Desk, method: Adaptation) -> tuple[EncoderClassifier, list[str]
         method.load(model, place)
     desk.emit(PhaseEnded("load"))
     if place.exists():
+        if (place / COST_FILE).exists():
+            desk.meter.charge(read_record(place / COST_FILE, PhaseCost))
+            return model, ["resumed after its earlier task: the cost of that task is what it took when it was learnt"]
         return model, ["resumed after its earlier task: the cost of that task is not measured"]
     encoded = encoded_splits(desk, ["train", "validation"])
     precision = chosen_precision(desk.train_spec.precision)
     witness = Witness(model, encoded["validation"], precision)
     checkpoint = desk.folder.path / "checkpoint-earlier.pt"
-    notes = ["its earlier task was resumed from a checkpoint: its cost covers the rest"] if checkpoint.exists() else []
+    notes = (
+        ["its earlier task was resumed from a checkpoint: its cost is the sum of its parts"]
+        if checkpoint.exists()
+        else []
+    )
     assert desk.spec.learning_rate is not None
     train(
         model, method, desk.task, encoded["train"], desk.task.targets(desk.data.splits["train"].labels),
         desk.train_spec, desk.spec.learning_rate, desk.spec.seed, _as_one_phase(desk.emit), checkpoint,
+        costs=desk.meter.carried("earlier"),
     )  # fmt: skip
     witness.check(model)
     part = desk.folder.adapter / f"{FOLDER}.part"
     keep(desk, method, model, part, encoded["validation"], precision)
+    write_atomically(part / COST_FILE, desk.meter.cost("earlier").model_dump_json())
     part.rename(place)
     checkpoint.unlink(missing_ok=True)
     return model, notes

@@ -47,6 +47,9 @@ from paretune.train.evaluate import Witness, predict
 from paretune.train.fast_encoder import EngineChoice, fast_path
 from paretune.train.loop import train
 
+RESUMED = "resumed from a checkpoint: its cost is the sum of its parts"
+RESUMED_UNMEASURED = "resumed from a checkpoint, and not all of its parts were measured here: its cost is an estimate"
+
 
 def _measurements(
     desk: Desk, counts: tuple[int, int], adapter_bytes: int | None, precision: str, scores: dict[str, dict[str, float]]
@@ -54,14 +57,14 @@ def _measurements(
     meter = desk.meter
     training = meter.training()
     energy, source = meter.energy()
-    above = max(0, training.peak_memory_bytes - meter.memory_after_imports_bytes)
+    above = meter.above_imports_bytes()
     return Measurements(
         phases=meter.costs(),
         memory_after_imports_bytes=meter.memory_after_imports_bytes,
-        train_seconds=Graded(value=training.seconds, grade="counter"),
-        train_cpu_seconds=Graded(value=training.cpu_seconds, grade="counter"),
-        peak_memory_bytes=Graded(value=training.peak_memory_bytes, grade=meter.grade),
-        peak_memory_above_imports_bytes=Graded(value=above, grade=meter.grade),
+        train_seconds=Graded(value=training.seconds, grade=meter.time_grade()),
+        train_cpu_seconds=Graded(value=training.cpu_seconds, grade=meter.time_grade()),
+        peak_memory_bytes=Graded(value=training.peak_memory_bytes, grade=meter.memory_grade()),
+        peak_memory_above_imports_bytes=Graded(value=above, grade=meter.memory_grade()),
         energy_joules=energy,
         energy_source=source,
         trainable_parameters=counts[0],
@@ -118,12 +121,15 @@ def _train(desk: Desk, method: Adaptation, first: Desk | None) -> None:
     witness = Witness(model, encoded["validation"], precision)
     targets_n = desk.task.targets(desk.data.splits["train"].labels)
     checkpoint = desk.folder.path / "checkpoint.pt"
-    if checkpoint.exists():
-        notes.append("resumed from a checkpoint: its cost covers the steps after it")
+    resumed = checkpoint.exists()
     trained = train(
         model, method, desk.task, encoded["train"], targets_n, desk.train_spec, desk.spec.learning_rate,
         desk.spec.seed, desk.emit, checkpoint, desk.shelf(counted=True),
+        desk.meter.carried(),
     )  # fmt: skip
+    if resumed:
+        desk.meter.stretch()
+        notes.append(RESUMED if desk.meter.whole else RESUMED_UNMEASURED)
     witness.check(model)
     desk.emit(PhaseStarted("eval"))
     found_nc = predict(model, desk.task, encoded["validation"], precision, desk.shelf())
@@ -210,7 +216,7 @@ def _run_baseline(desk: Desk, method: Baseline, first: Desk | None, probe_latenc
 def _perform(study_folder: Path, folder: RunFolder, stage: Stage, probe_latency: bool) -> None:
     spec = folder.spec()
     make_repeatable(spec.seed, usable_cores())
-    meter = Meter()
+    meter = Meter(f"{processor_name()}, {usable_cores()} threads")
     data = load(study_folder / "data")
     task = TASKS.load(spec.task["kind"])(data.labels)
     desk = Desk(folder, spec, data, meter, task, time.perf_counter())

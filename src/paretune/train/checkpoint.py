@@ -1,28 +1,52 @@
-"""Save and resume a training in the middle, bit for bit: trained tensors, optimizer, step, all random states.
+"""Save and resume a training in the middle, bit for bit: trained tensors, optimizer, step, all random states, costs.
 
 Not here: the finished adapter (`methods/method.py` saves it). A checkpoint appears by rename or not at all.
 
-    write_checkpoint(path, checkpoint_bytes(state, optimizer, step=40)); step, state = read_checkpoint(path, optimizer)
+    write_checkpoint(path, checkpoint_bytes(state, optimizer, step=40)); read_checkpoint(path, optimizer).step
 """
 
 from __future__ import annotations
 
 import io
+import json
 import random
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from paretune.core.config import JsonObject
 from paretune.core.errors import ReloadError, said
 
 
-def checkpoint_bytes(state: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, step: int) -> bytes:
+class Costs(Protocol):
+    """Who knows what a training has cost so far; what it knows goes on with the checkpoint, and decides nothing."""
+
+    def so_far(self) -> JsonObject: ...
+
+    def resume(self, cost: JsonObject | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How far a training came, its trained tensors, and what it had cost; None where nobody wrote that down."""
+
+    step: int
+    state: dict[str, torch.Tensor]
+    cost: JsonObject | None
+
+
+def checkpoint_bytes(
+    state: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, step: int, cost: JsonObject | None = None
+) -> bytes:
     """A checkpoint as one blob."""
     name, key, position, has_gauss, gauss = np.random.get_state(legacy=True)  # libraries draw from it
     tree = {
         "step": step,
+        "cost": None if cost is None else json.dumps(cost),
         "state": state,
         "optimizer": optimizer.state_dict(),
         "torch_random": torch.get_rng_state(),
@@ -42,8 +66,8 @@ def write_checkpoint(path: Path, blob: bytes) -> None:
     temporary.replace(path)
 
 
-def read_checkpoint(path: Path, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, torch.Tensor]]:
-    """Restore the optimizer and all random states; returns the step and the trained tensors.
+def read_checkpoint(path: Path, optimizer: torch.optim.Optimizer) -> Checkpoint:
+    """Restore the optimizer and all random states; the rest is for the caller.
 
     Raises:
         ReloadError: the file is torn or of another kind.
@@ -58,4 +82,5 @@ def read_checkpoint(path: Path, optimizer: torch.optim.Optimizer) -> tuple[int, 
     except (OSError, RuntimeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
         given = f"{path} cannot be read ({error})"
         raise ReloadError(said(given, "a checkpoint of this run", do="delete it")) from error
-    return int(tree["step"]), tree["state"]
+    cost = tree.get("cost")
+    return Checkpoint(int(tree["step"]), tree["state"], None if cost is None else json.loads(cost))

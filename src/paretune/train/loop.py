@@ -28,7 +28,7 @@ from paretune.models.surgery import trainable
 from paretune.tasks.task import Task
 from paretune.train.active_vocabulary import active_vocabulary
 from paretune.train.batches import epoch_batches
-from paretune.train.checkpoint import checkpoint_bytes, read_checkpoint, write_checkpoint
+from paretune.train.checkpoint import Costs, checkpoint_bytes, read_checkpoint, write_checkpoint
 from paretune.train.fast_encoder import EngineChoice, fast_path
 from paretune.train.frozen_prefix import Inputs, Shelf, inputs_of
 from paretune.train.optim import adamw, schedule_factor, set_learning_rate, whole_decay
@@ -88,10 +88,11 @@ def train(
     emit: Listener,
     checkpoint: Path | None = None,
     shelf: Shelf | None = None,
+    costs: Costs | None = None,
 ) -> Trained:
     """Train in place. A checkpoint that is there is resumed from.
 
-    `shelf` is where what frozen blocks give is kept.
+    `shelf` is where what frozen blocks give is kept, `costs` who writes into a checkpoint what was spent until then.
 
     Raises:
         DivergedError: the loss or the gradient is not finite; the message names step, learning rate and batch.
@@ -111,9 +112,11 @@ def train(
             moving = list(trainable(model).values())
             first = 1
             if checkpoint is not None and checkpoint.exists():
-                done, state = read_checkpoint(checkpoint, optimizer)
-                method.load_state(model, state)
-                first = done + 1
+                found = read_checkpoint(checkpoint, optimizer)
+                method.load_state(model, found.state)
+                first = found.step + 1
+                if costs is not None:
+                    costs.resume(found.cost)
             emit(TrainingPlanned(steps=len(batches), epochs=spec.epochs, train_examples=len(encoded)))
             emit(PhaseStarted("step"))
             for step in range(first, len(batches) + 1):
@@ -131,7 +134,8 @@ def train(
                 rate, examples = learning_rate * factor, len(batches[step - 1])
                 emit(StepEnded(step, ended.loss, rate, ended.norm, examples, ended.tokens, ended.padded))
                 if checkpoint is not None and spec.checkpoint_every_steps and step % spec.checkpoint_every_steps == 0:
-                    write_checkpoint(checkpoint, checkpoint_bytes(method.state(model), optimizer, step))
+                    spent = costs.so_far() if costs is not None else None
+                    write_checkpoint(checkpoint, checkpoint_bytes(method.state(model), optimizer, step, spent))
                     emit(CheckpointSaved(step))
             emit(PhaseEnded("step"))
         engine = way.engine
