@@ -121,7 +121,7 @@ def epoch_chart(points: Sequence[EpochPoint], metric: str, words: Words, width: 
         },
         {
             "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
-            "encoding": {"x": x, "y": y, "color": {**colour, "legend": None}, "tooltip": tooltip},
+            "encoding": {"x": x, "y": y, "color": colour, "tooltip": tooltip},
         },
     ]
     rows: list[JsonObject] = [dict(vars(point)) for point in points]

@@ -109,12 +109,12 @@ def search_chart(trials: Sequence[Trial], metric: str, words: Words, width: int)
         },
         {
             "mark": {"type": "point", "filled": False, "opacity": 1, "size": 50},
-            "encoding": {"x": x, "y": y, "color": {**colour, "legend": None}, "tooltip": tooltip},
+            "encoding": {"x": x, "y": y, "color": colour, "tooltip": tooltip},
         },
         {
             "transform": [{"filter": f"datum.chosen === {words.say('chosen')!r}"}],
             "mark": {"type": "point", "filled": True, "opacity": 1, "size": 110},
-            "encoding": {"x": x, "y": y, "color": {**colour, "legend": None}, "tooltip": tooltip},
+            "encoding": {"x": x, "y": y, "color": colour, "tooltip": tooltip},
         },
     ]
     size = {"width": width - 75, "height": HEIGHT}
