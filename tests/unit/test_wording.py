@@ -19,7 +19,13 @@ from paretune.report.wording import LANGUAGES, Words
 
 ROOM = Path(paretune.report.__file__).parent
 DASHBOARD = ROOM.with_name("dashboard")
-SPEAKING = [*ROOM.rglob("*.py"), *DASHBOARD.rglob("*.py"), ROOM.with_name("study") / "advise_lines.py"]
+SPEAKING = [
+    *ROOM.rglob("*.py"),
+    *DASHBOARD.rglob("*.py"),
+    ROOM.with_name("study") / "advise_lines.py",
+    ROOM.with_name("study") / "new.py",
+    ROOM.with_name("cli_data.py"),
+]
 TEMPLATES = [*(ROOM / "templates").glob("*.j2"), *(DASHBOARD / "templates").glob("*.j2")]
 NBSP = "\N{NO-BREAK SPACE}"
 

@@ -77,7 +77,7 @@ class Layout:
         shown = "\\t" if value == "\t" else value
         if not self.flags:
             return f'set `{setting} = "{shown}"` in [data]'
-        return f"give `--{setting} {shown}`" if value.isalnum() or "-" in value else f"give `--{setting} '{value}'`"
+        return f"give `--{setting} {shown}`" if re.fullmatch(r"[\w-]+", value) else f"give `--{setting} '{shown}'`"
 
     def fit(self, message: str, allowed: str, setting: str, value: str) -> LayoutError:
         """The error of a file that another value of one setting would fit."""
@@ -286,7 +286,7 @@ def looks_like_data(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool
     for column, cell in enumerate(first):
         if re.fullmatch(r"\s*[-+]?\d+([.,]\d+)?\s*", cell) or len(cell.split()) >= 5 or len(cell) > 60:
             return True
-        if cell.strip() and sum(len(row) > column and row[column] == cell for row in rows) > 1:
+        if cell.strip() and any(len(row) > column and row[column] == cell and row != first for row in rows):
             return True
     return False
 

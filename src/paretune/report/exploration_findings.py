@@ -71,7 +71,8 @@ def sizes_text(rows: Mapping[str, int], classes: Sequence[ClassCount], words: Wo
         return text + "."
     text += "; " + words.plural("{n} class", "{n} classes", len(classes))
     trained = {one.label: one.rows.get("train", 0) for one in classes}
-    most, fewest = max(trained, key=lambda label: trained[label]), min(trained, key=lambda label: trained[label])
+    most = max(trained, key=lambda label: trained[label])
+    fewest = min((label for label in trained if label != most), key=lambda label: trained[label])
     values = {
         "most": _named(most, words),
         "share": words.percent(trained[most] / max(1, sum(trained.values()))),
