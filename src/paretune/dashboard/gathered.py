@@ -177,20 +177,14 @@ def _gather(entry: StudyEntry, kept: Kept) -> Gathered:
     texts = examples if isinstance(examples, tuple) else ()
     if entry.study is None:
         return Gathered(entry, None, explored, texts, tuple(troubles))
-    facts, refused, unreadable = None, "", list[Trouble]()
-    for whole in (False, True):  # footers tell of nearly all torn files; only if that was not enough all is read twice
-        found = [run for run in entry.runs if not run.troubles]
-        wrong = {run.id: _unreadable(run, kept, whole) for run in found}
-        runs: list[RunFolder] = [KeptRun(run.folder, kept) for run in found if wrong[run.id] is None]
-        unreadable = [one for one in wrong.values() if one is not None]
-        try:
-            facts, refused = gather(ReadableStudy(entry, entry.study, runs), entry.folder), ""
-            break
-        except UsageError as error:
-            refused = str(error)
-    troubles += unreadable
-    if facts is None:
-        return Gathered(entry, None, explored, texts, tuple(troubles), refused=refused)
+    found = [run for run in entry.runs if not run.troubles]
+    wrong = {run.id: _unreadable(run, kept) for run in found}  # by their footers; what that does not show gather does
+    runs: list[RunFolder] = [KeptRun(run.folder, kept) for run in found if wrong[run.id] is None]
+    troubles += [one for one in wrong.values() if one is not None]
+    try:
+        facts = gather(ReadableStudy(entry, entry.study, runs), entry.folder)
+    except UsageError as error:
+        return Gathered(entry, None, explored, texts, tuple(troubles), refused=str(error))
     differing = tuple(_differing(facts))
     if differing:
         return Gathered(entry, None, explored, texts, tuple(troubles), differing=differing)
@@ -203,16 +197,14 @@ def _gather(entry: StudyEntry, kept: Kept) -> Gathered:
     return Gathered(entry, facts, explored, texts, tuple(troubles), known)
 
 
-def _unreadable(run: RunEntry, kept: Kept, whole: bool) -> Trouble | None:
-    """What is wrong with the files of a scored run; `whole` reads all predictions, not their footer alone."""
+def _unreadable(run: RunEntry, kept: Kept) -> Trouble | None:
+    """What is wrong with the files of a scored run."""
     if run.status is None or run.status.state != "ok" or run.status.stage != "scored":
         return None
     measured = kept.record(run.folder / "measurements.json", Measurements)
     if not isinstance(measured, Measurements):
         return measured or Trouble(run.id, "measurements.json", "missing")
     path = run.folder / "predictions.parquet"
-    if whole and path.exists():
-        return None if _readable(KeptRun(run.folder, kept)) else Trouble(run.id, path.name, "torn")
     found = kept.read(path, "footer", _footer)
     if found is None:
         return Trouble(run.id, path.name, "missing")
@@ -224,13 +216,6 @@ def _footer(path: Path) -> bool:
         with pq.ParquetFile(path) as file:
             return set(PREDICTION_COLUMNS) <= set(file.schema_arrow.names) and file.metadata.num_rows > 0
     except (OSError, ValueError, pa.ArrowException):
-        return False
-
-
-def _readable(run: RunFolder) -> bool:
-    try:
-        return run.predictions().num_rows > 0
-    except RecordError:
         return False
 
 
