@@ -13,10 +13,11 @@ import shutil
 from pathlib import Path
 
 from paretune.core.errors import StorageError
+from paretune.core.units import size_text
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# As safetensors and pyarrow say it.
-_SIGNS = ("No space left on device", "Disk quota exceeded", "os error 28", "os error 122")
+# As safetensors, pyarrow and numpy say it.
+_SIGNS = ("No space left on device", "Disk quota exceeded", "os error 28", "os error 122", " requested and ")
 
 
 def is_full_disk(error: BaseException) -> bool:
@@ -45,9 +46,4 @@ def disk_of(path: Path) -> str:
         return ""
     while not os.path.ismount(there):
         there = there.parent
-    free, total = (_size(one) for one in (usage.free, usage.total))
-    return f" (file system {there}: {free} of {total} free)"
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"
+    return f" (file system {there}: {size_text(usage.free)} of {size_text(usage.total)} free)"
