@@ -9,16 +9,26 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import torch
 from tiny_families import byte_pieces, marks, pieces, write_family
 from tokenizers import AddedToken, Tokenizer, normalizers
-from transformers import AutoTokenizer
+from toy_study import study_text
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-from paretune.core.errors import AssetError, ConfigError, UsageError
+from paretune.core.errors import AssetError, BundleError, ConfigError, UsageError
 from paretune.data.encoding import encode, encode_whole
+from paretune.kernels.low_rank import LowRank
 from paretune.models.check import check_model
 from paretune.models.loading import load_encoder
+from paretune.models.sources import ModelSpec
 from paretune.models.tiny import write_tiny_bert
 from paretune.models.tokenizer import ODD_TEXTS, read_tokenizer
+from paretune.models.weights import plain_encoder
+from paretune.serve.alone import beside
+from paretune.serve.base_model import load_base
+from paretune.study.design import read_study_file
+from paretune.study.progress import Silent
+from paretune.study.runner import run_study
 
 
 @pytest.mark.parametrize(
@@ -214,3 +224,85 @@ def test_what_cannot_be_converted_names_the_way_out(tmp_path: Path, monkeypatch:
     with pytest.raises(UsageError, match=r"has no tokenizer\.json.*save_pretrained") as error:
         check_model(f"path:{folder}", 16)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("change", "said"), [("max_tokens = 65", "max_tokens = 65"), ("max_tokens = 64", None)])
+def test_a_study_is_refused_before_anything_is_written(tmp_path: Path, change: str, said: str | None) -> None:
+    """The folder of a study that cannot run is not left behind; one that can goes on to its data."""
+    write_family("roberta", tmp_path / "model")
+    text = study_text(f"path:{tmp_path / 'model'}", {"head": ""}).replace("max_tokens = 32", change)
+    (tmp_path / "toy.toml").write_text(text)
+    with pytest.raises(UsageError, match=said or r"toy\.csv"):  # there are no data
+        run_study(read_study_file(tmp_path / "toy.toml"), tmp_path / "runs", Silent(), "test")
+    assert not (tmp_path / "runs" / "toy").exists()
+
+
+@pytest.mark.parametrize("form", ["fp16", "bf16", "bin", "shards", "classifier"])
+def test_every_form_of_a_checkpoint_is_read(tmp_path: Path, form: str) -> None:
+    """Half precision, pickled tensors, several files, a head for other labels: the encoder is the same, in fp32."""
+    folder = write_family("bert", tmp_path / "model")
+    whole = load_encoder(f"path:{folder}")
+    wanted = {name: one.clone() for name, one in whole.named_parameters()}
+    (folder / "model.safetensors").unlink()
+    match form:
+        case "fp16" | "bf16":
+            whole.to(torch.float16 if form == "fp16" else torch.bfloat16).save_pretrained(folder)
+        case "bin":
+            torch.save(whole.state_dict(), folder / "pytorch_model.bin")
+        case "shards":
+            whole.save_pretrained(folder, max_shard_size="20KB")
+            assert len(list(folder.glob("*.safetensors"))) > 2
+        case _:
+            classifier = BertForSequenceClassification(BertConfig(**{**whole.config.to_dict(), "num_labels": 7}))
+            classifier.bert.load_state_dict(whole.state_dict(), strict=False)
+            classifier.save_pretrained(folder)
+    source = f"path:{folder}"
+    assert check_model(source, 32) == []
+    off = {"fp16": 1e-3, "bf16": 1e-2}.get(form, 0.0)
+    packed = plain_encoder(source).weights
+    for name, one in load_encoder(source).named_parameters():
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, wanted[name], rtol=off, atol=off)
+        torch.testing.assert_close(packed[name], wanted[name], rtol=off, atol=off)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "camembert", "gpt2", "t5"])
+def test_odd_texts_are_served_as_transformers_reads_them(tmp_path: Path, kind: str) -> None:
+    """Special tokens typed by a user among them: RoBERTa's padding token in a text has a position of its own."""
+    source = f"path:{write_family(kind, tmp_path / 'model')}"
+    texts = [one.input_ids for one in read_tokenizer(source).encode(ODD_TEXTS, 40) if one.input_ids]
+    encoder = load_encoder(source)
+    with torch.inference_mode():
+        wanted = [encoder(torch.tensor([one]), torch.ones(1, len(one))).last_hidden_state[0] for one in texts]
+    base = load_base(ModelSpec(source=source), "fp32")
+    assert base.path == ("packed" if kind in ("bert", "roberta", "distilbert") else "plain")
+    torch.testing.assert_close(base.hidden(texts, [], {}), torch.cat(wanted), rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "modernbert"])
+def test_adapters_of_a_base_answer_as_alone(tmp_path: Path, kind: str) -> None:
+    """Texts of two adapters and of none in one call, parameters replaced, and weights merged: as each by itself."""
+    source = f"path:{write_family(kind, tmp_path / 'model')}"
+    base = load_base(ModelSpec(source=source), "fp32")
+    draw = torch.Generator().manual_seed(0)
+    deltas = [
+        {name: LowRank(torch.randn(2, i, generator=draw), torch.randn(o, 2, generator=draw) * 0.1)}
+        for name, (o, i) in list(base.linear_shapes.items())[:2]
+    ]
+    (one, _), (other, _) = (base.fitted(delta, "toy") for delta in deltas)
+    texts = [(5, 6, 7), (8, 9), (5, 6, 7), (5, 6, 7)]
+    mixed = base.hidden(texts, [(5, one), (3, other), (3, {})], {}).split([3, 2, 3, 3])
+    encoder = load_encoder(source)
+    for text, delta, found in zip(texts, [deltas[0], deltas[0], deltas[1], {}], mixed, strict=True):
+        with torch.inference_mode(), beside(encoder, delta):
+            alone = encoder(torch.tensor([text]), torch.ones(1, len(text))).last_hidden_state[0]
+        torch.testing.assert_close(found, alone, rtol=0, atol=1e-4)
+    torch.testing.assert_close(base.hidden(texts[:1], [], base.merged(one)), mixed[0], rtol=0, atol=1e-4)
+    name, before = next(iter(encoder.named_parameters()))
+    _, replaced = base.fitted({name: before.detach() + 0.1}, "toy")
+    assert not torch.equal(base.hidden(texts[3:], [], replaced), mixed[3])
+    torch.testing.assert_close(base.hidden(texts[3:], [], {}), mixed[3], rtol=0, atol=0)
+    with pytest.raises(BundleError, match="fits nothing in the base"):
+        base.fitted({"no.such": before.detach()}, "toy")
+    with pytest.raises(BundleError, match="shape"):
+        base.fitted({name: before.detach()[:-1]}, "toy")
