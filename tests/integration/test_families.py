@@ -106,8 +106,8 @@ def test_a_family_trains_reloads_is_exported_and_serves(tmp_path: Path, kind: st
     for run in study.runs():
         method, spec = run.spec().method, run.spec()
         assert spec.model["pooling"] == FAMILIES[kind].pooling
-        plain = any("plain pass" in note for note in run.measurements().notes)
-        assert plain == (FAMILIES[kind].path == "plain")
+        used = run.measurements().engine
+        assert used is not None and (used.name == "transformers") == (FAMILIES[kind].path == "plain")
         exported = export(run.path, tmp_path / method, inference=False)
         assert all(one.passed for one in exported.checks)
         assert_served_as_run(tmp_path / method, study, run)

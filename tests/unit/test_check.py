@@ -273,7 +273,10 @@ def test_odd_texts_are_served_as_transformers_reads_them(tmp_path: Path, kind: s
     texts = [one.input_ids for one in read_tokenizer(source).encode(ODD_TEXTS, 40) if one.input_ids]
     encoder = load_encoder(source)
     with torch.inference_mode():
-        wanted = [encoder(torch.tensor([one]), torch.ones(1, len(one))).last_hidden_state[0] for one in texts]
+        wanted = [
+            encoder(input_ids=torch.tensor([one]), attention_mask=torch.ones(1, len(one))).last_hidden_state[0]
+            for one in texts
+        ]
     base = load_base(ModelSpec(source=source), "fp32")
     assert base.path == ("packed" if kind in ("bert", "roberta", "distilbert") else "plain")
     torch.testing.assert_close(base.hidden(texts, [], {}), torch.cat(wanted), rtol=0, atol=2e-4)
@@ -295,7 +298,9 @@ def test_adapters_of_a_base_answer_as_alone(tmp_path: Path, kind: str) -> None:
     encoder = load_encoder(source)
     for text, delta, found in zip(texts, [deltas[0], deltas[0], deltas[1], {}], mixed, strict=True):
         with torch.inference_mode(), beside(encoder, delta):
-            alone = encoder(torch.tensor([text]), torch.ones(1, len(text))).last_hidden_state[0]
+            alone = encoder(input_ids=torch.tensor([text]), attention_mask=torch.ones(1, len(text))).last_hidden_state[
+                0
+            ]
         torch.testing.assert_close(found, alone, rtol=0, atol=1e-4)
     torch.testing.assert_close(base.hidden(texts[:1], [], base.merged(one)), mixed[0], rtol=0, atol=1e-4)
     name, before = next(iter(encoder.named_parameters()))

@@ -16,12 +16,14 @@ from collections.abc import Sequence
 from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from paretune.core.errors import BundleError, said
-from paretune.models.loading import Build
+
+if TYPE_CHECKING:
+    from paretune.models.loading import Build  # a module that takes seconds to import
 
 To = Literal["bundle", "peft", "merged"]
 AT_ONCE = 32
