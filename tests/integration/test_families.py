@@ -143,11 +143,12 @@ LONG = "the of and to in said that for it was is from with on year new company t
 def test_the_side_that_is_cut_is_cut_when_serving(tmp_path: Path, side: str) -> None:
     """What tells the classes stands at the end: cut at the left it is learnt and served, at the right nothing is."""
     model = write_family("bert", tmp_path / "model", tokenizer={"truncation_side": side})
-    study = run_family(tmp_path, model, {"full": "learning_rate = 5e-3"}, ahead=LONG, epochs=6)
+    study = run_family(tmp_path, model, {"full": "learning_rate = 2e-3"}, ahead=LONG, epochs=14)
     (run,) = study.runs()
-    accuracy = run.measurements().scores["test"]["accuracy"]
-    assert accuracy > 0.9 if side == "left" else accuracy < 0.6
+    told = {one["prediction"] for one in run.predictions().to_pylist() if one["split"] == "test"}
+    assert len(told) == (3 if side == "left" else 1)
     if side == "left":
+        assert run.measurements().scores["test"]["accuracy"] > 0.5
         for to in ("bundle", "merged"):
             export(run.path, tmp_path / to, to, inference=False)
         assert_served_as_run(tmp_path / "bundle", study, run)
