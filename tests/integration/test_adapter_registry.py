@@ -447,3 +447,68 @@ def test_names() -> None:
     """Free names become ids, and messages lose their paths."""
     assert id_of("Emotions RU/v2") == "emotions-ru-v2" and id_of("!!!") == "adapter" and not is_id("f" * 64)
     assert without_paths("cannot read /srv/x/y.json: no\nspace") == "cannot read (a file): no space"
+
+
+def wrong_goldens(tiny_model: Path, folder: Path) -> Path:
+    """A whole bundle that does not answer its goldens as it says."""
+    toy = toy_bundle(tiny_model, "lora", {"rank": 2}, seed=9)
+    rows = [
+        row.model_copy(update={"label": "oil", "probabilities": [0.0, 1.0, 0.0]}) for row in toy.bundle.goldens.rows
+    ]
+    goldens = toy.bundle.goldens.model_copy(update={"rows": rows})
+    return write_bundle(replace(toy, bundle=replace(toy.bundle, goldens=goldens)), folder)
+
+
+def stored(registry: Registry) -> set[str]:
+    return {folder.name for folder in registry.shelf.adapters.iterdir()}
+
+
+def test_a_refused_bundle_does_not_stay_in_the_store(
+    service: tuple[Engine, Scheduler, Registry], bundles: dict[str, Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    """Whatever it is refused for: goldens that it does not answer, a base model that is not served, a name in use. A
+    bundle that was there before stays."""
+    _, _, registry = service
+    before = stored(registry)
+    bad = wrong_goldens(tiny_model, tmp_path / "bad")
+    other_base = toy_bundle(tiny_model, "lora", {"rank": 2}, seed=8).with_manifest(base_digest="1" * 64)
+    into_inbox(registry, bad, "bad")
+    into_inbox(registry, write_bundle(other_base, tmp_path / "base"), "base")
+    into_inbox(registry, bundles["two"], "two")
+    for name, alias in (("bad", None), ("base", None), ("two", "one")):
+        entry = registry.load(name, alias, in_place=False).result(30)
+        assert entry.state == "failed" and entry.digest, name
+        assert stored(registry) == before, name
+    with pytest.raises(BundleError):
+        registry.add(bad)
+    assert stored(registry) == before
+    assert registry.load(next(iter(before)), "one", in_place=False).result(30).state == "ready"
+
+
+def test_a_start_sweeps_what_was_refused_and_half_copied(
+    bundles: dict[str, Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    """Refused bundles that an earlier version left in the store go, half copies too; what was ever ready, what is only
+    for another base model, and what the operator unloaded stay."""
+    home = tmp_path / "home"
+    _, scheduler, registry = parts(home, {"one": bundles["one"]})
+    other_base = toy_bundle(tiny_model, "lora", {"rank": 2}, seed=8).with_manifest(base_digest="1" * 64)
+    bad = wrong_goldens(tiny_model, tmp_path / "bad")
+    left = {"bad": bad, "base": write_bundle(other_base, tmp_path / "base"), "two": bundles["two"]}
+    digests = {name: digest_of(folder) for name, folder in left.items()}
+    for name, folder in left.items():
+        shutil.copytree(folder, home / "adapters" / digests[name])
+    scheduler.close()
+    registry.close()
+    (home / "adapters" / ".part-x").mkdir()
+    index = json.loads((home / "index.json").read_text())
+    index["adapters"] += [
+        {"digest": digests["bad"], "id": "bad", "state": "failed", "reason": "goldens", "fault": "bundle"},
+        {"digest": digests["base"], "id": "base", "state": "failed", "reason": "base", "fault": "bundle"},
+        {"digest": digests["two"], "id": "two", "state": "failed", "reason": "x", "fault": "bundle", "proven": True},
+    ]
+    (home / "index.json").write_text(json.dumps(index))
+    _, scheduler, registry = parts(home, {"one": bundles["one"]})
+    assert stored(registry) == {digest_of(bundles["one"]), digests["base"], digests["two"]}
+    scheduler.close()
+    registry.close()

@@ -92,6 +92,45 @@ def test_hexed_is_the_float32_bit_for_bit() -> None:
     assert hexed([0.1]) == hexed([0.1 + 1e-12]) != hexed([float(torch.tensor(0.1).nextafter(torch.tensor(1.0)))])
 
 
+SHOWN_ODDLY = {
+    "tag": "<script>alert(1)</script>", "closing tag": "a</td>", "comment": "<!-- -->", "escape": "a\x1b[2Jb",
+    "C1 escape": "a\x9b31m", "null": "a\0b", "backspace": "abc\b\b", "new line": "a\nready: http://evil",
+    "override": "a\u202egpj.exe", "isolate": "a\u2066b", "line separator": "a\u2028b", "overlong": "a" * 5000,
+}  # fmt: skip
+SHOWN_FIELDS: dict[str, Callable[[str], dict[str, object]]] = {
+    "name": lambda odd: {"name": odd},
+    "study": lambda odd: {"study": odd},
+    "method": lambda odd: {"method": odd},
+    "kind": lambda odd: {"kind": odd},
+    "run_id": lambda odd: {"run_id": odd},
+    "licences": lambda odd: {"licences": ["MIT", odd]},
+    "why": lambda odd: {"why": {"en": odd}},
+    "settings": lambda odd: {"settings": {odd: 1}},
+    "cost": lambda odd: {"cost": {odd: 1.0}},
+    "paretune_version": lambda odd: {"paretune_version": odd},
+}
+
+
+@pytest.mark.parametrize("odd", SHOWN_ODDLY.values(), ids=SHOWN_ODDLY)
+@pytest.mark.parametrize("field", SHOWN_FIELDS)
+def test_words_that_would_be_shown_as_something_else_are_refused(folder: Path, field: str, odd: str) -> None:
+    """Markup, control characters, bidirectional overrides and overlong words of every field that pages and terminals
+    show: refused when the bundle is read, so at upload too, in one line that is itself harmless."""
+    with pytest.raises(BundleError) as error:
+        read_bundle(sealed(folder, **SHOWN_FIELDS[field](odd)))
+    message = str(error.value)
+    assert message.startswith(f"manifest.json: {field}") and message.isprintable() and len(message) < 300
+
+
+@pytest.mark.parametrize("odd", ["a\x1b[2J", "a\u202eb", "a\0", "a" * 400])
+def test_labels_are_the_datas_own_words_but_move_no_cursor(folder: Path, odd: str) -> None:
+    """A label may hold what looks like a tag, another script or marks of direction, but no cursor's move."""
+    for good in ("<5", "<unk>", "да", "شكرا\u200f", "two\nlines"):
+        assert read_bundle(sealed(folder, labels=["a", "b", good])).manifest.labels[2] == good
+    with pytest.raises(BundleError, match="labels holds"):
+        read_bundle(sealed(folder, labels=["a", "b", odd]))
+
+
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1

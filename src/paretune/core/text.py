@@ -14,13 +14,15 @@ import re
 import unicodedata
 from collections import Counter
 
-_WHITE_AND_CONTROL = r"\s\x00-\x1f\x7f-\x9f"
+# What `\\s` and control characters are, written out: readers of patterns differ about what `\\s` is.
+_WHITE_AND_CONTROL = "\x00- \x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _DEFAULT_IGNORABLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
     "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _EMPTY_GLYPH = "\u2800\ufff9-\ufffb\U0001d159"
-_BLANK = re.compile(f"[{_WHITE_AND_CONTROL}{_DEFAULT_IGNORABLE}{_EMPTY_GLYPH}]*")
+BLANK_CHARACTERS = f"{_WHITE_AND_CONTROL}{_DEFAULT_IGNORABLE}{_EMPTY_GLYPH}"  # the inside of a class of a pattern
+_BLANK = re.compile(f"[{BLANK_CHARACTERS}]*")
 _UNSEEN = re.compile(f"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f{_DEFAULT_IGNORABLE}{_EMPTY_GLYPH}]+")
 
 

@@ -108,9 +108,7 @@ class BaseTokenizer:
             DataError: a text is not valid Unicode (half of a surrogate pair).
         """
         whole = [prefix + text for text in texts]
-        for text in whole:
-            if not _is_unicode(text):
-                raise DataError(said("a text holds half a surrogate pair", "valid Unicode"))
+        self.check(whole)
         added = self._special if special else 0
         found: list[Tokens] = []
         for encoding in self._backend.encode_batch(whole, add_special_tokens=False):
@@ -128,6 +126,17 @@ class BaseTokenizer:
     def save(self, path: Path) -> None:
         """Write it as tokenizer.json, without any cut or padding of its own."""
         self._backend.save(str(path))
+
+    @staticmethod
+    def check(texts: Sequence[str]) -> None:
+        """Whether all can be encoded.
+
+        Raises:
+            DataError: a text is not valid Unicode (half of a surrogate pair).
+        """
+        for text in texts:
+            if not _is_unicode(text):
+                raise DataError(said("a text holds half a surrogate pair", "valid Unicode"))
 
     def decode(self, ids: Sequence[int]) -> str:
         """A text of these tokens, without the special ones."""

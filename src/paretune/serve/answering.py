@@ -25,6 +25,7 @@ from paretune.serve.keys import ApiKey
 from paretune.serve.limits import TokenBucket
 from paretune.serve.metrics import Metrics
 from paretune.serve.names import is_digest
+from paretune.serve.reading import CHARACTERS_PER_TOKEN, Read
 from paretune.serve.refusals import Refused
 from paretune.serve.registry import NoAdapterError, Registry
 from paretune.serve.resident import Answer
@@ -122,11 +123,12 @@ class Answering:
         self._under_way += 1
         try:
             with self._registry.lease([(one.adapter, one.text) for one in wanted]) as bundles:
-                tokens = await asyncio.get_running_loop().run_in_executor(self._pool, self._encoded, bundles, wanted)
-                _check_length(bundles, tokens, truncate, too_long)
+                read = await asyncio.get_running_loop().run_in_executor(self._pool, self._read, bundles, wanted)
+                _check_length(bundles, read, truncate, too_long)
+                tokens = [one.tokens for one in read]
                 visit.tokens = sum(len(one.input_ids) for one in tokens)
                 self._learn(visit, sum(one.length for one in tokens))
-                self._pay(visit)
+                self._pay(visit, sum(cost_of(one.text, its) for one, its in zip(wanted, tokens, strict=True)))
                 rows = [Row(bundle.digest, one.input_ids) for bundle, one in zip(bundles, tokens, strict=True)]
                 outcomes = await self._waited(request, self._submitted(rows))
         except NoAdapterError:
@@ -155,24 +157,27 @@ class Answering:
             self._tokens_per_request += weight * (visit.tokens - self._tokens_per_request)
             self._tokens_per_byte += weight * (uncut_tokens / visit.body_bytes - self._tokens_per_byte)
 
-    def _encoded(self, bundles: Sequence[Bundle], wanted: Sequence[Wanted]) -> list[Tokens]:
-        """Tokens of each text, one call an adapter."""
-        places: dict[str, list[int]] = {}
+    def _read(self, bundles: Sequence[Bundle], wanted: Sequence[Wanted]) -> list[Read]:
+        """Tokens of each text; one that several adapters read alike is tokenized once."""
+        places: dict[tuple[int, object], list[int]] = {}
         for place, bundle in enumerate(bundles):
-            places.setdefault(bundle.digest, []).append(place)
-        found: dict[int, Tokens] = {}
+            alike = (bundle.manifest.max_tokens, bundle.manifest.model.get("text_prefix"))
+            places.setdefault(alike, []).append(place)
+        found: dict[int, Read] = {}
         try:
-            for digest, own in places.items():
-                found.update(zip(own, self._engine.encode(digest, [wanted[one].text for one in own]), strict=True))
+            for own in places.values():
+                texts = list(dict.fromkeys(wanted[place].text for place in own))
+                read = dict(zip(texts, self._engine.read(bundles[own[0]].digest, texts), strict=True))
+                found.update((place, read[wanted[place].text]) for place in own)
         except DataError:
             raise Refused(422, "tokenizer", "a text is not valid Unicode") from None
         return [found[place] for place in range(len(wanted))]
 
-    def _pay(self, visit: Visit) -> None:
+    def _pay(self, visit: Visit, cost: int) -> None:
         if visit.key is None or visit.key.tokens_per_minute is None:
             return
         bucket = self._buckets.setdefault(visit.key.name, TokenBucket(visit.key.tokens_per_minute))
-        if wait := bucket.take(visit.tokens):
+        if wait := bucket.take(cost):
             raise Refused(429, "overloaded", "this key's tokens of a minute are used up", wait)
 
     def _submitted(self, rows: Sequence[Row]) -> Future[list[Outcome]]:
@@ -225,13 +230,20 @@ def no_adapter() -> Refused:
     return Refused(404, "not_found", "no such adapter")
 
 
-def _check_length(bundles: Sequence[Bundle], tokens: Sequence[Tokens], truncate: bool, status: int) -> None:
+def cost_of(text: str, tokens: Tokens) -> int:
+    """What a text costs of a quota: the tokens that were read of it, those cut off too, and at least one for every 16
+    characters that were sent."""
+    return max(tokens.length, -(-len(text) // CHARACTERS_PER_TOKEN))
+
+
+def _check_length(bundles: Sequence[Bundle], read: Sequence[Read], truncate: bool, status: int) -> None:
     if truncate:
         return
-    for place, (bundle, one) in enumerate(zip(bundles, tokens, strict=True)):
-        if one.truncated:
+    for place, (bundle, one) in enumerate(zip(bundles, read, strict=True)):
+        if one.tokens.truncated:
+            count = f"{'' if one.whole else 'more than '}{one.tokens.length} tokens"
             most = bundle.manifest.max_tokens
-            raise Refused(status, "validation", f"inputs.{place} has {one.length} tokens, its adapter takes {most}")
+            raise Refused(status, "validation", f"inputs.{place} has {count}, its adapter takes {most}")
 
 
 async def _gone(request: Request) -> None:

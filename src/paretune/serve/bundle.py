@@ -14,21 +14,22 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ValidationError
 
-from paretune.core.config import validated
+from paretune.core.config import JsonObject, validated
 from paretune.core.errors import BundleError, ConfigError, said
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import Delta
 from paretune.models.sources import ModelSpec
 from paretune.records.bundle import BUNDLE_VERSION, Certificate, FileEntry, Goldens, Manifest
+from paretune.serve.names import fault_of
 from paretune.serve.tensors import open_plain, read_safetensors, write_safetensors
 
 MANIFEST_FILE = "manifest.json"
@@ -46,6 +47,9 @@ MOST_BYTES = {
     README_FILE: 2**18,
 }
 LISTED = tuple(name for name in MOST_BYTES if name != MANIFEST_FILE)
+MOST_NAME = 300
+MOST_SENTENCE = 4000
+PREFIX = ("model", "text_prefix")  # stands before texts and is shown nowhere
 MOST_RANK = 1024
 MOST_CLASSES = 10_000
 MOST_GOLDENS = 100
@@ -84,6 +88,7 @@ def read_bundle(path: Path) -> Bundle:
     goldens = _record(path / GOLDENS_FILE, Goldens)
     _check_goldens(goldens, manifest)
     certificate = _record(path / CERTIFICATE_FILE, Certificate)
+    _check_words(certificate.model_dump(mode="json"), CERTIFICATE_FILE)
     if not certificate.passed:
         failed = [one.name for one in certificate.checks if not one.passed]
         given = f"certificate: {failed[0]} failed" if failed else "certificate: not all checks are in it"
@@ -133,7 +138,40 @@ def _first_problem(error: Exception) -> str:
     return "not JSON of that form"
 
 
+def _check_words(tree: JsonObject, where: str) -> None:
+    """Nothing that a page or a terminal would show as something else.
+
+    Raises:
+        BundleError: control characters, bidirectional overrides, markup, or more than a name or a sentence.
+    """
+    for place, text in _words_of(tree, ()):
+        most = MOST_SENTENCE if place[0] in ("why", "licences", "model", "settings", "checks") else MOST_NAME
+        of_data = place[0] == "labels"
+        fault = fault_of(text, most, breaks=of_data or place == PREFIX, markup=of_data or place == PREFIX)
+        if fault:
+            at = ".".join(place)[:80]
+            at = at if at.isprintable() else ascii(at)
+            raise BundleError(said(f"{where}: {at} holds {fault}", f"printable words, at most {most} characters"))
+
+
+def _words_of(tree: object, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every string of a tree of JSON, keys too, with where it stands."""
+    match tree:
+        case str():
+            yield place, tree
+        case dict():
+            for key, value in cast(JsonObject, tree).items():
+                yield (*place, key), key
+                yield from _words_of(value, (*place, key))
+        case list():
+            for value in cast(list[object], tree):
+                yield from _words_of(value, place)
+        case _:
+            return  # numbers, true, false, null
+
+
 def _check_manifest(manifest: Manifest) -> None:
+    _check_words(manifest.model_dump(mode="json"), MANIFEST_FILE)
     abstention = manifest.abstention
     numbers = [abstention.temperature, abstention.threshold, *manifest.cost.values()]
     if not all(math.isfinite(one) for one in numbers) or abstention.temperature <= 0:

@@ -30,7 +30,7 @@ _WORDS = {
     500: "An error inside the server",
     503: "Stopping, or the engine is not working",
 }
-_SECONDS = {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 1}}}
+SECONDS = {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 1}}}
 _ANSWER_HEADERS = {
     "X-Adapter-Digest": {"description": "digests that answered, with commas", "schema": {"type": "string"}},
     "X-Queue-Time": {"description": "milliseconds in the queue", "schema": {"type": "integer", "minimum": 0}},
@@ -48,7 +48,7 @@ def errors_with(*statuses: int) -> dict[int | str, dict[str, Any]]:
     for status in statuses:
         found[status] = {"model": ErrorAnswer, "description": _WORDS[status]}
         if status in (429, 503):
-            found[status]["headers"] = _SECONDS
+            found[status]["headers"] = SECONDS
     return found
 
 

@@ -32,6 +32,7 @@ from paretune.serve.bundle import Bundle, read_tensors
 from paretune.serve.goldens import check_golden
 from paretune.serve.merging import Merging
 from paretune.serve.pool import NoFreeSlot, Pool
+from paretune.serve.reading import Read, encoded
 from paretune.serve.resident import Answer, Company, Group, Resident, Tensors, fitted
 from paretune.serve.tensor_thread import on_tensor_thread, with_threads
 
@@ -125,14 +126,17 @@ class Engine:
         on_tensor_thread(lambda: self._merging.forget(digest))
 
     def encode(self, digest: str, texts: Sequence[str]) -> list[Tokens]:
+        """Tokens of `read`."""
+        return [one.tokens for one in self.read(digest, texts)]
+
+    def read(self, digest: str, texts: Sequence[str]) -> list[Read]:
         """Tokenize as the bundle was trained: its prefix, its longest length.
 
         Raises:
             DataError: a text is not valid Unicode.
             whatever `fetch` raises for an unknown digest.
         """
-        manifest = self._manifests.get(digest) or self._fetched(digest).manifest
-        return self._encoded(manifest, texts)
+        return self._read_by(self._manifests.get(digest) or self._fetched(digest).manifest, texts)
 
     def tokens(self, digest: str, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Token ids alone of `encode`."""
@@ -330,8 +334,11 @@ class Engine:
         )
 
     def _encoded(self, manifest: Manifest, texts: Sequence[str]) -> list[Tokens]:
+        return [one.tokens for one in self._read_by(manifest, texts)]
+
+    def _read_by(self, manifest: Manifest, texts: Sequence[str]) -> list[Read]:
         prefix = validated(manifest.model, ModelSpec, f"{manifest.name}: model").text_prefix
-        return self._tokenizing.encode(texts, min(manifest.max_tokens, self._base.max_tokens), prefix)
+        return encoded(self._tokenizing, texts, min(manifest.max_tokens, self._base.max_tokens), prefix)
 
 
 def _company(digests: Sequence[str], lengths: Sequence[int], batch: Sequence[str], merged: bool) -> Company:

@@ -24,6 +24,7 @@ class Entry(Settings):
     """One bundle; `digest` is None where what lies in the inbox could not be read, `id` is the name it came under.
 
     `fault` of a failed one: the bundle itself, its name (taken by another), or the server (a full disk, a defect).
+    `proven`: it has answered its goldens in this store once, so that it is kept there whatever comes later.
     """
 
     digest: str | None
@@ -31,6 +32,7 @@ class Entry(Settings):
     state: State
     reason: str = ""
     fault: Literal["", "bundle", "name", "server"] = ""
+    proven: bool = False
 
     @property
     def key(self) -> str:

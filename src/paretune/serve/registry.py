@@ -138,13 +138,32 @@ class Registry:
     # Changes
 
     def restore(self) -> None:
-        """Load again what was ready when the process ended; what fails now says why and stays out."""
+        """Load again what was ready when the process ended; what fails now says why and stays out.
+
+        A bundle that was refused when it came, and is refused again, is taken out of the store.
+        """
         for entry in self._entries.all():
-            if entry.digest is not None and entry.state in ("ready", "draining"):
+            if entry.digest is None:
+                continue
+            if entry.state in ("ready", "draining"):
                 try:
                     self._bring_up(entry.digest, entry.id)
                 except ParetuneError as error:
-                    self._failed(Entry(digest=entry.digest, id=entry.id, state="failed"), error)
+                    self._failed(Entry(digest=entry.digest, id=entry.id, state="failed", proven=True), error)
+            elif entry.state == "failed" and entry.fault == "bundle" and not entry.proven:
+                self._sweep(entry.digest)
+
+    def _sweep(self, digest: str) -> None:
+        """Take a refused bundle out, unless it is only for another base model or holds today."""
+        if not self.shelf.has(digest):
+            return
+        try:
+            bundle = self.shelf.fetch(digest)
+            if bundle.manifest.base_digest == self._engine.base_digest:
+                self._engine.check(bundle)
+        except BundleError as error:
+            log.warning("%s was refused and is taken out of the store: %s", digest[:12], error)
+            self.shelf.remove(digest)
 
     def add(self, path: Path, name: str | None = None) -> str:
         """Copy a bundle in, check it and give it a name (its own, if none is given), which is returned.
@@ -157,9 +176,10 @@ class Registry:
         """
         if name is not None and not is_id(name):
             raise BundleError(said(f"adapter name {name!r}", "a name such as emotions-v2"))
-        digest = self.shelf.put(path)
-        wanted = name or id_of(self.shelf.fetch(digest).manifest.name)
-        self._bring_up(digest, wanted)
+        with self.shelf.taken(path) as bundle:
+            digest, wanted = bundle.digest, name or id_of(bundle.manifest.name)
+            self._prove(bundle, wanted)
+        self._bring_up(digest, wanted, proven=True)
         with self._changing:
             alias = self.aliases.get(wanted)
             if alias is None or digest not in alias.weights:
@@ -259,10 +279,15 @@ class Registry:
                 folder = self.shelf.in_inbox(name)
                 if folder is None:
                     raise BundleError(f"{name!r} is not in the inbox any more")
-                entry = Entry(digest=self.shelf.put(folder), id=entry.id, state="pending")
+                with self.shelf.taken(folder) as bundle:
+                    entry = Entry(digest=bundle.digest, id=entry.id, state="pending")
+                    self._may_point(alias, bundle.digest, in_place)
+                    self._prove(bundle, entry.id)
+                self._bring_up(bundle.digest, entry.id, proven=True)
+            else:
+                self._may_point(alias, entry.digest, in_place)
+                self._bring_up(entry.digest, entry.id)
             assert entry.digest is not None
-            self._may_point(alias, entry.digest, in_place)
-            self._bring_up(entry.digest, entry.id)
             with self._changing:
                 if alias is not None:
                     self._may_point(alias, entry.digest, in_place)
@@ -276,15 +301,23 @@ class Registry:
         if there is not None and not in_place and there.weights != {digest: 1}:
             raise NameTakenError(f"{alias!r} is loaded already; set load_inplace to replace it")
 
-    def _bring_up(self, digest: str, name: str) -> None:
-        if digest in self._ready:
+    def _prove(self, bundle: Bundle, name: str) -> None:
+        """Let the engine check a bundle that came, before it stays in the store."""
+        if bundle.digest in self._ready:
             return
         with self._changing:
-            self._entries.put(Entry(digest=digest, id=name, state="pending"))
-        bundle = self.shelf.fetch(digest)
+            proven = self._entry(bundle.digest).proven
+            self._entries.put(Entry(digest=bundle.digest, id=name, state="pending", proven=proven))
         self._engine.check(bundle)
+
+    def _bring_up(self, digest: str, name: str, proven: bool = False) -> None:
+        if digest in self._ready:
+            return
+        bundle = self.shelf.fetch(digest)
+        if not proven:
+            self._prove(bundle, name)
         with self._changing:
-            self._entries.put(Entry(digest=digest, id=name, state="ready"))
+            self._entries.put(Entry(digest=digest, id=name, state="ready", proven=True))
             self._ready[digest] = bundle
 
     def _failed(self, entry: Entry, error: Exception) -> Entry:
@@ -293,7 +326,10 @@ class Registry:
         reason = without_paths(str(error)) if known else f"an error inside the server ({type(error).__name__})"
         bad = isinstance(error, UsageError) and not isinstance(error, StorageError)
         fault = "name" if isinstance(error, NameTakenError) else "bundle" if bad else "server"
-        failed = Entry(digest=entry.digest, id=entry.id, state="failed", reason=reason[:300], fault=fault)
+        proven = entry.proven or (entry.digest is not None and self._entry(entry.digest).proven)
+        failed = Entry(
+            digest=entry.digest, id=entry.id, state="failed", reason=reason[:300], fault=fault, proven=proven
+        )
         if entry.digest is not None and entry.digest in self._ready:
             return failed  # it answers under another name; only this wish failed
         with self._changing:
@@ -308,7 +344,7 @@ class Registry:
         name = self._entry(digest).id
         with self._leasing:
             self._ready.pop(digest, None)
-        self._entries.note(Entry(digest=digest, id=name, state="draining"))
+        self._entries.note(Entry(digest=digest, id=name, state="draining", proven=True))
 
     def _unload(self, digest: str) -> Entry:
         with self._leasing:
@@ -319,7 +355,7 @@ class Registry:
             log.warning("unloading %s: requests still hold it after %g s", digest[:12], LEASE_SECONDS)
         self._scheduler.retire(digest)
         with self._changing:
-            entry = Entry(digest=digest, id=self._entry(digest).id, state="unloaded")
+            entry = Entry(digest=digest, id=self._entry(digest).id, state="unloaded", proven=True)
             try:
                 self._entries.put(entry)
             except StorageError as error:

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from paretune.core.limits import memory_limit_bytes
-from paretune.serve.documents import errors_with
+from paretune.serve.documents import SECONDS, errors_with
 from paretune.serve.engine import Engine
 from paretune.serve.guard import guarded, open_router
 from paretune.serve.health import Health
@@ -24,6 +24,8 @@ from paretune.serve.keys import Keys
 from paretune.serve.metrics import Metrics
 from paretune.serve.scheduler import Scheduler, Stats
 from paretune.serve.shapes_admin import Live, Load, Memory, Queue, Ready, Slots, Status
+
+NOT_READY_RETRY_SECONDS = 5
 
 
 def _queue(scheduler: Scheduler, stats: Stats) -> Queue:
@@ -47,10 +49,12 @@ def probes_router(health: Health, scheduler: Scheduler) -> APIRouter:
         """A golden text got its golden answer within the last 30 seconds; 503 where not."""
         trouble = await health.trouble()
         response.status_code = 503 if trouble else 200
+        if trouble:
+            response.headers["Retry-After"] = str(NOT_READY_RETRY_SECONDS)
         return Ready(ready=not trouble, reason=trouble, queue=_queue(scheduler, scheduler.stats()))
 
     router.add_api_route("/livez", livez, methods=["GET"], tags=["health"], responses=errors_with(408, 413, 415, 500))
-    not_ready = {503: {"model": Ready, "description": "Not ready; the reason is in the body"}}
+    not_ready = {503: {"model": Ready, "description": "Not ready; the reason is in the body", "headers": SECONDS}}
     router.add_api_route(
         "/readyz", readyz, methods=["GET"], tags=["health"], responses={**errors_with(408, 413, 415, 500), **not_ready}
     )

@@ -48,7 +48,6 @@ LINGER_SECONDS = 0.5  # after the last answer, so that clients on open connectio
 # The engine's thread asks for the interpreter after each of some thousand small calls a pass; it should not wait long
 # for the event loop, nor the event loop for it.
 SWITCH_SECONDS = 0.001
-MOST_CONNECTIONS = 1000
 MOST_HEADER_BYTES = 16_384
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
@@ -193,7 +192,6 @@ def _server(app: FastAPI) -> uvicorn.Server:
         server_header=False,
         proxy_headers=False,
         log_config=None,
-        limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=5,
         h11_max_incomplete_event_size=MOST_HEADER_BYTES,

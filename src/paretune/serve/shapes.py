@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
 
+from paretune.core.text import BLANK_CHARACTERS
 from paretune.serve.names import ID_PATTERN
 
 MAX_ITEMS = 32
 MAX_CHARACTERS = 100_000
-# One character that is no space; written out, since readers of patterns differ about what \s is.
-NOT_BLANK = r"[^\t-\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]"
+NOT_BLANK = f"[^{BLANK_CHARACTERS}]"  # as `is_blank` has it, for readers of the OpenAPI document too
 
 Text = Annotated[
     str,
@@ -27,7 +27,7 @@ Text = Annotated[
         min_length=1,
         max_length=MAX_CHARACTERS,
         pattern=NOT_BLANK,
-        description="valid Unicode with something in it that is not a space",
+        description="valid Unicode with something in it that can be seen",
         examples=["The battery lasts for days."],
     ),
 ]
@@ -35,6 +35,14 @@ Name = Annotated[str, Field(pattern=ID_PATTERN, max_length=64, description="a na
 ErrorType = Literal[
     "validation", "overloaded", "auth", "not_found", "backend", "conflict", "tokenizer", "empty", "draining"
 ]
+
+
+def _whole(value: object) -> object:
+    """JSON Schema's integers are numbers without a fraction, however they are spelt: 2382.0 is one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 
 
 class Closed(BaseModel):
@@ -72,9 +80,9 @@ class ClassifyRequest(Closed):
 class GroupOfTexts(Closed):
     """`texts` neighbours in a pass, each of so many tokens, of the adapter at this place of the receipt's `batch`."""
 
-    adapter: int = Field(ge=0)
-    tokens: int = Field(ge=1)
-    texts: int = Field(ge=1)
+    adapter: Whole = Field(ge=0)
+    tokens: Whole = Field(ge=1)
+    texts: Whole = Field(ge=1)
 
 
 class Receipt(Closed):
@@ -91,13 +99,13 @@ class Receipt(Closed):
     request_id: str
     text: str
     truncate: bool
-    tokens: int = Field(ge=1)
+    tokens: Whole = Field(ge=1)
     ids_sha256: str | None = None
     adapter_digest: str
     base_digest: str
     tokenizer_sha256: str
     precision: Literal["bf16", "fp32"]
-    threads: int | None = Field(default=None, ge=1, le=1024)
+    threads: Whole | None = Field(default=None, ge=1, le=1024)
     fingerprint: str
     labels: list[str]
     label: str
@@ -107,7 +115,7 @@ class Receipt(Closed):
     abstain: bool | None = None
     batch: list[str]
     groups: list[GroupOfTexts] | None = None
-    place: int | None = Field(default=None, ge=0)
+    place: Whole | None = Field(default=None, ge=0)
     merged: bool | None = None
     digests: dict[str, str] | None = None
     seal: str | None = None

@@ -14,11 +14,11 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 
 from paretune.records.bundle import Abstention, Score
 from paretune.serve.names import DIGEST_PATTERN
-from paretune.serve.shapes import Closed, Name
+from paretune.serve.shapes import Closed, Name, Whole
 
 HEAVIEST = 1_000_000
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN, max_length=64)]
-Weight = Annotated[int, Field(strict=True, ge=1, le=HEAVIEST)]
+Weight = Annotated[Whole, Field(ge=1, le=HEAVIEST)]
 State = Literal["pending", "ready", "draining", "unloaded", "failed"]
 
 

@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 from paretune.core.errors import BundleError, StorageError, said
@@ -95,32 +96,60 @@ class Shelf:
         return bundle
 
     def put(self, source: Path) -> str:
-        """Copy a bundle in and return its digest; one that is there already and whole stays as it is.
+        """As `taken`, untried; returns the digest."""
+        with self.taken(source) as bundle:
+            return bundle.digest
 
-        The copy is checked, not the source: a source that changes meanwhile cannot slip in.
+    @contextlib.contextmanager
+    def taken(self, source: Path) -> Generator[Bundle]:
+        """Copy a bundle in, to be tried within the block: it stays only where the block ends without an exception.
+
+        The copy is checked, not the source: a source that changes meanwhile cannot slip in. One that is there already
+        and whole stays as it is, whatever the block says.
 
         Raises:
             BundleError: not a bundle, or not whole.
             StorageError: the disk is full or the home cannot be written; nothing is left behind.
         """
-        digest = _read(source).digest
-        with contextlib.suppress(BundleError):
-            return self.fetch(digest).digest
+        known = self._known(_read(source).digest)
+        if known is not None:
+            yield known
+            return
         part: Path | None = None
         try:
-            part = Path(tempfile.mkdtemp(prefix=_PART, dir=self.adapters))
-            part.chmod(0o755)
-            for file in sorted(source.iterdir()):
-                _copy(file, part / file.name)
-            digest = _read(part).digest
-            shutil.rmtree(self.adapters / digest, ignore_errors=True)  # a damaged copy
-            part.rename(self.adapters / digest)
-        except OSError as error:
-            raise StorageError(f"the store cannot take the bundle: {error.strerror or error}") from error
+            with self._storing():
+                part = Path(tempfile.mkdtemp(prefix=_PART, dir=self.adapters))
+                part.chmod(0o755)
+                for file in sorted(source.iterdir()):
+                    _copy(file, part / file.name)
+            bundle = _read(part)
+            yield bundle
+            with self._storing():
+                shutil.rmtree(self.adapters / bundle.digest, ignore_errors=True)  # a damaged copy
+                part.rename(self.adapters / bundle.digest)
         finally:
             if part is not None and part.exists():
                 shutil.rmtree(part, ignore_errors=True)
-        return digest
+
+    def _known(self, digest: str) -> Bundle | None:
+        with contextlib.suppress(BundleError):
+            return self.fetch(digest)
+        return None
+
+    @contextlib.contextmanager
+    def _storing(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"the store cannot take the bundle: {error.strerror or error}") from error
+
+    def remove(self, digest: str) -> None:
+        """Take a bundle out of the store; what a process that is killed meanwhile leaves is swept by the next one."""
+        if self.has(digest):
+            with self._storing():
+                gone = Path(tempfile.mkdtemp(prefix=_PART, dir=self.adapters))
+                os.rename(self.adapters / digest, gone / digest)
+                shutil.rmtree(gone)
 
     def in_inbox(self, name: str) -> Path | None:
         """The folder that the operator put into the inbox under an id; None where there is none.
