@@ -45,6 +45,7 @@ def export(
     inference: Annotated[
         bool, typer.Option("--inference/--no-inference", help="Measure what answering costs, for the report.")
     ] = True,
+    every: Annotated[bool, typer.Option("--measure-all", help="Measure it for every method of the study.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     lang: LangOption = None,
     json_line: JsonFlag = False,
@@ -62,6 +63,7 @@ def export(
         "--target-risk": target_risk is not None,
         "--int8": int8,
         "--no-inference": not inference,
+        "--measure-all": every,
     }
     if check_target(to, used) not in FORMS:
         from paretune.export.records_command import records_command
@@ -87,6 +89,7 @@ def export(
         force=force,
         target_risk=target_risk,
         inference=inference,
+        every=every,
         say=lambda text: notes.print(text, style="dim", highlight=False, markup=False),
     )
     print("\n".join(lines))
@@ -128,6 +131,53 @@ def serve(
     code = run_server([named(one) for one in bundles or []], options, lambda line: print(line, flush=True))
     say_json(json_line, {"exit_code": code})
     raise typer.Exit(code)
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet file of texts.", show_default=False)],
+    text: Annotated[
+        str | None, typer.Option("--text", help='Column that holds the text; without it "text", or the only one.')
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write, of any of these kinds; NAME.labelled.EXT by default.")
+    ] = None,
+    encoding: Annotated[str, typer.Option("--encoding", help="Encoding of the file, such as cp1251.")] = "utf-8",
+    separator: Annotated[str | None, typer.Option("--separator", help="Sign between columns, such as ;.")] = None,
+    header: Annotated[
+        bool, typer.Option("--header/--no-header", help="Whether the first line names the columns.")
+    ] = True,
+    precision: Annotated[
+        Literal["auto", "bf16", "fp32"], typer.Option("--precision", help="Number format of the encoder.")
+    ] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    lang: LangOption = None,
+    json_line: JsonFlag = False,
+) -> None:
+    """Label a file's texts by a bundle: its columns stay, prediction, probability, abstain, out_of_domain are added."""
+    from rich.console import Console
+
+    from paretune.serve.predict_command import predict_command
+
+    notes = Console(stderr=True)
+    with notes.status("reading") as status:
+        lines, tree = predict_command(
+            bundle,
+            file,
+            out,
+            text,
+            encoding=encoding,
+            separator=separator,
+            header=header,
+            precision=precision,
+            force=force,
+            lang=language(lang),
+            say=lambda done, rows: status.update(f"{done} / {rows}"),
+        )
+    print("\n".join(lines))
+    say_json(json_line, tree)
+    if tree["failed"]:
+        raise typer.Exit(1)
 
 
 def keys(
@@ -217,6 +267,6 @@ def bench_serve(
 
 def add_to(app: typer.Typer, bench: typer.Typer) -> None:
     """Put these verbs into the command line and its benches."""
-    for verb in (export, serve, keys, replay, bot):
+    for verb in (export, predict, serve, keys, replay, bot):
         app.command()(verb)
     bench.command("serve")(bench_serve)

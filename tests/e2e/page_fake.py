@@ -83,6 +83,7 @@ def fake_model(name: str) -> shapes_admin.Model:
             test_risk=0.096,
             curve=curve,
         ),
+        examples=["Well, that happened.", *(f"{name} example {place}" for place in range(1, 4))],
         max_tokens=256,
         licences=["MIT", "CC BY 4.0"],
         state="ready",

@@ -112,7 +112,7 @@ test("a delimiter of another program cannot make a new cell that runs", () => {
 // ---- the labelled table
 
 const answer = (label, abstain = false) => ({ label, confidence: 0.91234, abstain });
-const NOTES = { empty: "empty text", missing: "not labelled" };
+const NOTES = { empty: "empty text", missing: "not labelled", unlike: "unlike the training texts" };
 
 test("three columns are added, aligned even where rows are of different width, under names that are free", () => {
   const header = ["text", "label"];
@@ -133,6 +133,8 @@ test("rows without an answer are a person's, and a column of notes says why", ()
     ["three", "", "", "true", "too long"],
     ["four", "", "", "true", "not labelled"],
   ]);
+  const strange = labelled([["one"]], null, [{ ...answer("joy", true), out_of_domain: true }], columnNames([]), NOTES);
+  assert.deepEqual(strange, [["one", "joy", "0.9123", "true", "unlike the training texts"]]);
   assert.deepEqual(counts([answer("a"), answer("b"), answer("b"), answer("a", true), { empty: true }, null]), {
     labels: [["b", 2], ["a", 1]],
     abstained: 1,

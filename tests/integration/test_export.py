@@ -27,7 +27,7 @@ from paretune.records.serving import Inference
 from paretune.records.store import RunFolder, StudyFolder
 from paretune.report.tables import summary
 from paretune.repro.probe import numerics_fingerprint
-from paretune.serve.bundle import read_bundle, read_tensors
+from paretune.serve.bundle import read_bundle, read_space, read_tensors
 from paretune.study.design import read_study_file
 from paretune.study.progress import Silent
 from paretune.study.runner import run_study
@@ -94,6 +94,9 @@ def test_every_form_earns_its_certificate(study: StudyFolder, tmp_path: Path, me
     assert 1 <= len(bundle.goldens.rows) <= 20 and "fp32" in bundle.goldens.rows[0].served
     assert bundle.goldens.logit_tolerances is not None and 1e-3 <= bundle.goldens.logit_tolerances["fp32"] < 0.05
     assert set(bundle.goldens.logit_tolerances) == {"fp32", "bf16"}
+    domain = bundle.manifest.domain
+    assert domain is not None and domain.validation_flagged <= domain.share == 0.05 and domain.test_flagged < 0.25
+    assert read_space(bundle) is not None and "out of domain" in (out / "README.md").read_text()
     measured = run_of(study, method).measurements()
     this = next(one for one in bundle.manifest.scores if (one.metric, one.split) == ("accuracy", "test"))
     assert this.this_model == pytest.approx(measured.scores["test"]["accuracy"])
@@ -285,10 +288,14 @@ def test_the_card_is_a_hugging_face_card_in_two_languages(
 
 
 def test_what_answering_costs_stands_in_the_study(tampered: StudyFolder, tmp_path: Path) -> None:
-    """An export measures every method that has weights, once; a second one finds the record and measures nothing."""
+    """An export measures the run that it exports, and with `every` a run of every method that has weights, once; a
+    later one finds the record and measures nothing."""
     shutil.rmtree(run_of(tampered, "bitfit").adapter)
     said: list[str] = []
-    export(run_of(tampered, "head").path, tmp_path / "b", say=said.append)
+    export(run_of(tampered, "head").path, tmp_path / "b0", say=said.append)
+    record = Inference.model_validate_json((tampered.path / "inference.json").read_text())
+    assert [one.method for one in record.methods] == ["head"] and sum("measuring" in line for line in said) == 1
+    export(run_of(tampered, "head").path, tmp_path / "b", every=True, say=said.append)
     record = Inference.model_validate_json((tampered.path / "inference.json").read_text())
     assert [one.method for one in record.methods] == ["head", "last1", "lora", "full"]
     lora = next(one for one in record.methods if one.method == "lora")

@@ -144,7 +144,7 @@ def test_a_quota_pays_for_what_was_sent(bundles: dict[str, Path], tmp_path: Path
     """Cut-off tokens count, and so do characters that make no tokens: a long body cannot be had for the price of its
     first 32 tokens."""
     key_file = tmp_path / "keys.toml"
-    key = make_key(key_file, "client", ["classify"], 2000)
+    key = make_key(key_file, "client", ["classify"], 1000)
     settings = ServiceSettings(keys=read_keys(key_file))
     headers = {"Authorization": f"Bearer {key}"}
     for text in ("loan " * 1200, " " * 40_000 + "loan"):
@@ -210,8 +210,12 @@ def test_too_many_connections_are_refused_in_the_services_own_form(monkeypatch: 
     request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
     def asked(one: socket.socket) -> bytes:
+        """The whole answer: to its last word, or to the end of the connection."""
         one.sendall(request)
-        return one.recv(65536)
+        answer = b""
+        while not answer.endswith(b"ok") and (part := one.recv(65536)):
+            answer += part
+        return answer
 
     try:
         while not server.started:
@@ -221,7 +225,6 @@ def test_too_many_connections_are_refused_in_the_services_own_form(monkeypatch: 
             assert asked(first).startswith(b"HTTP/1.1 200") and asked(second).startswith(b"HTTP/1.1 200")
             with socket.create_connection(address) as third:
                 head, _, body = asked(third).partition(b"\r\n\r\n")
-                assert third.recv(10) == b""
             assert head.startswith(b"HTTP/1.1 503") and b"Retry-After: 5" in head and b"application/json" in head
             assert json.loads(body)["error_type"] == "overloaded" and b"nosniff" in head
             assert asked(first).startswith(b"HTTP/1.1 200")

@@ -240,6 +240,15 @@ def _as_string(value: object, what: str) -> str:
     return str(value)
 
 
+def as_text(value: object, what: str = "the text") -> str:
+    """A text as the string that is tokenized; a missing value is the empty string. `what` names the cell.
+
+    Raises:
+        DataError: a list, an object, bytes that are not UTF-8, or half a surrogate pair.
+    """
+    return _as_string(value, what)
+
+
 def as_label(value: object, what: str = "the label") -> str:
     """A label as the string it is known by: `1`, `1.0`, `"1"` and `"1.0"` are one class.
 

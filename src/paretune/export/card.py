@@ -15,7 +15,7 @@ from huggingface_hub import ModelCardData
 
 from paretune.core.config import JsonObject
 from paretune.export.snippets import Loading, To, how_to_load
-from paretune.records.bundle import Abstention, Certificate, Score
+from paretune.records.bundle import Abstention, Certificate, Domain, Score
 from paretune.report.tables import metric_name
 from paretune.report.wording import Words
 from paretune.stats.metrics import class_metric
@@ -51,16 +51,23 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
             "guarantee: other texts may behave otherwise."
         ),
         "unreachable": "No threshold reaches that share on validation data; the one of least risk is used.",
+        "domain": (
+            "A text whose features lie too far from those of the training texts is out of domain, and its answer "
+            "should go to a person however sure it looks. Fitted so that at most {share} of texts like the validation "
+            "texts are flagged; measured: {test} of {test_rows} test texts, and {invented} of {invented_rows} "
+            "invented strings (random keys, made-up words, numbers, greetings), which all should be."
+        ),
         "certificate": "Certificate",
         "check": "- {name}: {verdict} — {detail}{value}",
         "passed": "passed",
         "failed": "failed",
         "limits": "Limits",
         "limits_text": (
-            "Texts are cut at {tokens} tokens. It knows only its own classes and gives one of them to any text, "
-            "nonsense too. Measured on the study's own test data: on texts of another kind it may be far worse. The "
-            "language in the header is a guess by script."
+            "Texts are cut at {tokens} tokens. It knows only its own classes and names one of them for any text, "
+            "nonsense too{unless}. Measured on the study's own test data: on texts of another kind it may be far "
+            "worse. The language in the header is a guess by script."
         ),
+        "unless": " (paretune's service flags most of it as out of domain)",
         "goldens": "`goldens.json` holds a few texts of the validation data in clear: mind who may read them.",
         "licences": "Licences",
         "licences_note": (
@@ -94,6 +101,13 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
             "тестовых данных тогда доля отвеченных текстов {coverage}, доля ошибок среди них {risk}. Это измерение, а "
             "не гарантия: на других текстах может быть иначе."
         ),
+        "domain": (
+            "Текст, признаки которого слишком далеки от признаков обучающих текстов, считается посторонним: ответ на "
+            "него стоит оставить человеку, какой бы высокой ни была уверенность. Порог подобран так, чтобы среди "
+            "текстов, похожих на проверочные, отмечалось не больше {share}; измерено: {test} тестовых текстов (всего "
+            "{test_rows}) и {invented} придуманных строк (всего {invented_rows}: случайные клавиши, несуществующие "
+            "слова, числа, приветствия), которые следовало отметить все."
+        ),
         "unreachable": "Такой доли на проверочных данных не даёт ни один порог; взят порог с наименьшей долей ошибок.",
         "certificate": "Свидетельство",
         "check": "- {name}: {verdict} — {detail}{value}",
@@ -102,9 +116,10 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
         "limits": "Ограничения",
         "limits_text": (
             "Тексты обрезаются на {tokens} токенах. Модель знает только свои классы и относит к одному из них любой "
-            "текст, даже бессмысленный. Качество измерено на тестовых данных исследования: на других текстах оно "
-            "может быть намного хуже. Язык в заголовке угадан по письменности."
+            "текст, даже бессмысленный{unless}. Качество измерено на тестовых данных исследования: на других текстах "
+            "оно может быть намного хуже. Язык в заголовке угадан по письменности."
         ),
+        "unless": " (сервис paretune отмечает большую часть такого как посторонние тексты)",
         "goldens": "В `goldens.json` лежат открытым текстом несколько проверочных текстов: важно, кто их прочтёт.",
         "licences": "Лицензии",
         "licences_note": (
@@ -133,6 +148,7 @@ class CardFacts:
     languages: Sequence[str]
     abstention: Abstention | None = None
     certificate: Certificate | None = None
+    domain: Domain | None = None
 
 
 def languages_of(texts: Sequence[str]) -> list[str]:
@@ -183,10 +199,11 @@ def _sections(facts: CardFacts, words: Words) -> list[str]:
     found = [f"## {texts['what']}\n\n{intro}", f"## {texts['why']}\n\n{facts.why[words.lang]}"]
     found += [_scores(facts, words), _cost(facts, words)]
     if facts.abstention is not None:
-        found.append(_abstention(facts.abstention, words))
+        found.append(_abstention(facts.abstention, facts.domain, words))
     if facts.certificate is not None:
         found.append(_certificate(facts.certificate, words))
-    limits = texts["limits_text"].format(tokens=words.count(facts.loading.max_tokens))
+    unless = texts["unless"] if facts.domain is not None else ""
+    limits = texts["limits_text"].format(tokens=words.count(facts.loading.max_tokens), unless=unless)
     limits += f" {texts['goldens']}" if facts.loading.to == "bundle" else ""
     licences = "\n".join(f"- {line}" for line in facts.licences)
     found += [
@@ -218,7 +235,7 @@ def _cost(facts: CardFacts, words: Words) -> str:
     return f"## {texts['cost']}\n\n" + "\n".join(lines)
 
 
-def _abstention(one: Abstention, words: Words) -> str:
+def _abstention(one: Abstention, domain: Domain | None, words: Words) -> str:
     texts = _TEXTS[words.lang]
     text = texts["threshold"].format(
         threshold=words.number(one.threshold),
@@ -228,7 +245,16 @@ def _abstention(one: Abstention, words: Words) -> str:
         coverage=words.number(one.test_coverage),
         risk=words.number(one.test_risk),
     )
-    return f"## {texts['abstention']}\n\n{text}" + ("" if one.reachable else f" {texts['unreachable']}")
+    text += "" if one.reachable else f" {texts['unreachable']}"
+    if domain is not None:
+        text += "\n\n" + texts["domain"].format(
+            share=words.number(domain.share),
+            test=words.number(domain.test_flagged),
+            test_rows=words.count(domain.test_rows),
+            invented=words.number(domain.invented_flagged),
+            invented_rows=words.count(domain.invented_rows),
+        )
+    return f"## {texts['abstention']}\n\n{text}"
 
 
 def _certificate(certificate: Certificate, words: Words) -> str:

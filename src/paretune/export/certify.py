@@ -13,7 +13,7 @@ Not here: making files (`extract.py`) or moving them into place (`export.py`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from paretune.core.config import validated
 from paretune.core.errors import BundleError, ParetuneError
 from paretune.core.limits import processor_has_bf16
 from paretune.data.encoding import Encoded
+from paretune.export.domain import fitted_domain
 from paretune.export.evidence import abstention_of
 from paretune.export.extract import Words
 from paretune.export.goldens import SPREAD, choose_goldens, evenly, logit_tolerance
@@ -40,7 +41,7 @@ from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision, autocast, chosen_precision
 from paretune.models.sources import ModelSpec
 from paretune.models.tokenizer import ODD_TEXTS, tokenizer_file
-from paretune.records.bundle import CHECKS, Abstention, Certificate, Check, CheckName, Golden, Goldens, Manifest
+from paretune.records.bundle import CHECKS, Abstention, Certificate, Check, CheckName, Domain, Golden, Goldens, Manifest
 from paretune.records.store import RunFolder
 from paretune.repro.probe import numerics_fingerprint
 from paretune.repro.provenance import provenance
@@ -49,6 +50,7 @@ from paretune.serve.alone import beside, fold_in
 from paretune.serve.bundle import (
     ADAPTER_FILE,
     CERTIFICATE_FILE,
+    DOMAIN_FILE,
     HEAD_FILE,
     README_FILE,
     Bundle,
@@ -58,6 +60,7 @@ from paretune.serve.bundle import (
     read_delta,
     read_head,
     seal,
+    write_space,
 )
 from paretune.serve.engine import Engine, Outcome, Row
 from paretune.stats.selective import probabilities
@@ -77,11 +80,12 @@ NOT_TRIED = "not tried: an earlier check failed"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What certification found; goldens and abstention are there where the model could be judged at all."""
+    """What certification found; goldens, abstention and domain are there where the model could be judged at all."""
 
     certificate: Certificate
     goldens: Goldens | None
     abstention: Abstention | None
+    domain: Domain | None
 
     def with_check(self, check: Check) -> Evidence:
         """With a check that was made later, in its place."""
@@ -113,6 +117,14 @@ class Desk:
         with torch.inference_mode(), autocast("fp32"):
             return self.model.pooled(*rows.padded(range(len(rows))))
 
+    def adapted_features(self, texts: Sequence[str]) -> Tensor:
+        """Features (n, h) that the bundle's head gets; like lengths together, so that little is padded."""
+        rows = self.setting.encoded(list(texts))
+        order = sorted(range(len(rows)), key=lambda place: len(rows.ids[place]))
+        with torch.inference_mode(), autocast("fp32"), beside(self.model.encoder, self.delta):
+            parts = [self.model.pooled(*rows.padded(order[at : at + 32])) for at in range(0, len(order), 32)]
+        return torch.cat(parts)[torch.tensor(order).argsort()]
+
 
 def certify(run: Path, folder: Path, words: Words, draft: Manifest, target_risk: float | None) -> Evidence:
     """Check the adapter and head that lie in `folder` against their run; `draft` is the manifest so far.
@@ -129,7 +141,7 @@ def certify(run: Path, folder: Path, words: Words, draft: Manifest, target_risk:
         _check_head(desk, head_ch, bias_c)
     except BundleError as error:
         found["head_present"] = _check("head_present", False, str(error))
-        return Evidence(_certificate(found), None, None)
+        return Evidence(_certificate(found), None, None, None)
     checks: dict[CheckName, Callable[[Desk], Check]] = {
         "moved": _moved, "matters": _matters, "reloads": _reloads, "merge_parity": _merge_parity,
     }  # fmt: skip
@@ -137,14 +149,16 @@ def certify(run: Path, folder: Path, words: Words, draft: Manifest, target_risk:
     for name, check in checks.items():
         found[name] = check(desk)
         if not found[name].passed:
-            return Evidence(_certificate(found), None, None)
+            return Evidence(_certificate(found), None, None, None)
     abstention = _abstention(desk, target_risk)
-    files = {name: entry_of(folder / name) for name in (ADAPTER_FILE, HEAD_FILE)}
-    manifest = draft.model_copy(update={"abstention": abstention, "files": files})
+    space, domain = fitted_domain(desk.adapted_features, setting.data)
+    write_space(folder / DOMAIN_FILE, space)
+    files = {name: entry_of(folder / name) for name in (ADAPTER_FILE, HEAD_FILE, DOMAIN_FILE)}
+    manifest = draft.model_copy(update={"abstention": abstention, "domain": domain, "files": files})
     found["goldens"], goldens = _goldens(desk, folder, manifest)
     if goldens is not None:
         found["tokens"] = _tokens(desk, folder, manifest, goldens)
-    return Evidence(_certificate(found), goldens, abstention)
+    return Evidence(_certificate(found), goldens, abstention, domain)
 
 
 def _certificate(found: dict[CheckName, Check]) -> Certificate:

@@ -78,12 +78,14 @@ def export(
     force: bool = False,
     target_risk: float | None = None,
     inference: bool = True,
+    every: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Exported:
     """Export a RUN folder, or with `best` the run that a STUDY's statistics support within the budget.
 
     `target_risk` is what the abstention threshold is fitted for (half the validation's expected risk by default). With
-    `inference`, what answering costs is measured for the study's methods and kept in its folder.
+    `inference`, what answering costs is measured for the run that is exported (for a run of `every` method of its
+    study), and kept in the study's folder.
 
     Raises:
         ConfigError: nothing to export, or settings that do not go together.
@@ -106,7 +108,7 @@ def export(
         exported = _bundle(order, out) if to == "bundle" else _plain(order, out, to, int8)
         _move(part, out)
     if inference:
-        measure_inference(study, say)
+        measure_inference(study, say, None if every else exported.run_id)
     return exported
 
 
@@ -175,7 +177,7 @@ def _bundle(order: Order, out: Path) -> Exported:
     failed = failures(evidence.certificate)
     if failed or evidence.goldens is None or evidence.abstention is None:
         raise BundleError(_refusal(order, failed))
-    manifest = draft.model_copy(update={"abstention": evidence.abstention})
+    manifest = draft.model_copy(update={"abstention": evidence.abstention, "domain": evidence.domain})
     _write(order.part / GOLDENS_FILE, evidence.goldens.model_dump_json(indent=1))
     order.say("running the README's code in a clean process")
     text = code(loading_of(order, "bundle"))

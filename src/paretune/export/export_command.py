@@ -64,6 +64,7 @@ def export_command(
     force: bool = False,
     target_risk: float | None = None,
     inference: bool = True,
+    every: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[list[str], JsonObject]:
     """Export, and what to print of it; `say` hears each step while it runs.
@@ -85,6 +86,7 @@ def export_command(
         force=force,
         target_risk=target_risk,
         inference=inference,
+        every=every,
         say=say,
     )
     return lines_of(exported, lang), json_of(exported)

@@ -41,8 +41,10 @@ MOST_OF_MEMORY = 0.7
 FP32_BYTES = 4
 
 
-def measure_inference(folder: StudyFolder, say: Callable[[str], None]) -> Inference:
+def measure_inference(folder: StudyFolder, say: Callable[[str], None], only: str | None = None) -> Inference:
     """Measure what is not measured yet on this machine, and write `inference.json` into the study's folder.
+
+    `only`: of the run with this id, whichever seed it is; what was measured of other methods before stays.
 
     Raises:
         RecordError: no study's folder. RunError: a process of it was ended.
@@ -57,7 +59,11 @@ def measure_inference(folder: StudyFolder, say: Callable[[str], None]) -> Infere
     for method in facts.scored:
         if method.family != "adaptation":
             continue
-        run = RunFolder(folder.path / "runs" / method.runs[best_seed(facts, method)].id)
+        own = [one.id for one in method.runs.values()]
+        run = RunFolder(folder.path / "runs" / (only if only in own else method.runs[best_seed(facts, method)].id))
+        if only is not None and run.id != only:
+            found += [done[one] for one in own if one in done][:1]
+            continue
         try:
             check_exportable(run)
         except ConfigError:

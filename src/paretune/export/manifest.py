@@ -124,4 +124,5 @@ def card_facts(
         languages=languages_of(data.splits["validation"].texts),
         abstention=evidence.abstention if evidence else None,
         certificate=evidence.certificate if evidence else None,
+        domain=evidence.domain if evidence else None,
     )

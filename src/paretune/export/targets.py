@@ -21,6 +21,7 @@ FITS: Mapping[str, tuple[To, ...]] = {
     "--memory": FORMS,
     "--time": FORMS,
     "--no-inference": FORMS,
+    "--measure-all": FORMS,
     "--target-risk": ("bundle",),
     "--int8": ("merged",),
 }

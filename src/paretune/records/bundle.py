@@ -117,11 +117,29 @@ class Abstention(Settings):
     curve: list[RiskPoint]
 
 
+class Domain(Settings):
+    """When a text is too unlike the training texts to be answered: its distance to them is above `threshold`.
+
+    The threshold was chosen so that at most `share` of texts like the validation texts are flagged.
+    Measured were `validation_flagged`, `test_flagged` and `invented_flagged` (of invented strings: all should be).
+    """
+
+    threshold: float
+    share: float
+    validation_rows: int
+    validation_flagged: float
+    test_rows: int
+    test_flagged: float
+    invented_rows: int
+    invented_flagged: float
+
+
 class Manifest(Settings):
     """All that a server must know of a bundle. `model` is the study's [model] table; sizes are in bytes.
 
     `form` says how it is served: "adapter" (low-rank updates and head, or a head alone: shares one batch with others)
-    or "model" (trained parameters in place of the base's: a pass of its own).
+    or "model" (trained parameters in place of the base's: a pass of its own). `domain` goes with a file of its own;
+    bundles from before there was one have neither.
     """
 
     schema_version: int = BUNDLE_VERSION
@@ -145,6 +163,7 @@ class Manifest(Settings):
     cost: dict[str, float]
     licences: list[str]
     abstention: Abstention
+    domain: Domain | None = Field(default=None, exclude_if=is_absent)
     paretune_version: str
     files: dict[str, FileEntry]
 

@@ -1,13 +1,13 @@
 """The service's HTTP API over an engine, a scheduler and a registry. The whole of it, as clients see it:
 
     POST /v1/classify {"inputs": ["text" | {"text", "adapter"?}, …≤32], "adapter"?, "truncate"? = true, "receipt"?}
-      → {"results": [{"adapter", "digest", "label", "abstain", "confidence", "probabilities": {label: p}, "truncated",
-         "tokens", "receipt"?}], "request_id"}
+      → {"results": [{"adapter", "digest", "label", "abstain", "out_of_domain"?, "confidence",
+         "probabilities": {label: p}, "truncated", "tokens", "receipt"?}], "request_id"}
     POST /v1/compare {"text"} → {"results": [as classify], "failed": [{"adapter", "digest", "error"}], "request_id"}
     POST /predict[?adapter=] {"inputs": "t" | ["t"] | [["t"], …], "raw_scores"?, "truncate"?} → [{"score", "label"}] or
       a list of such lists (text-embeddings-inference)
     GET /v1/models → {"data": [{"id", "root", "parent", "versions", "labels", "method", "study", "metric", "scores",
-      "cost", "abstention", "max_tokens", "licences", "state"}]}
+      "cost", "abstention", "domain"?, "examples", "max_tokens", "licences", "state"}]}
     GET /v1/adapters → {"adapters": [{"digest", "id", "state", "reason", "names", "resident"}], "aliases": […]}
     POST /v1/adapters {"id", "name"?} · DELETE /v1/adapters/NAME · PUT /v1/aliases/NAME {"weights"} | {"rollback": true}
     POST /v1/load_lora_adapter {"lora_name", "lora_path": id, "load_inplace"?} · /v1/unload_lora_adapter {"lora_name"}

@@ -31,6 +31,7 @@ class Words:
     help: str
     commands: dict[str, str]
     left_to_a_person: str
+    out_of_domain: str
     by_adapter: str
     truncated: str
     failed_one: str
@@ -69,6 +70,7 @@ ENGLISH = Words(
         "help": "what I can do",
     },
     left_to_a_person="left to a person",
+    out_of_domain="The text is unlike those that the adapter was trained on.",
     by_adapter="adapter {name}",
     truncated="The text is longer than the model reads: only its beginning counted.",
     failed_one="{name}: no answer ({reason})",
@@ -107,6 +109,7 @@ RUSSIAN = Words(
         "help": "что я умею",
     },
     left_to_a_person="оставлено человеку",
+    out_of_domain="Текст не похож на те, на которых обучен адаптер.",
     by_adapter="адаптер {name}",
     truncated="Текст длиннее, чем читает модель: учтено только его начало.",
     failed_one="{name}: ответа нет ({reason})",
@@ -173,6 +176,8 @@ def answer_html(answer: Answer, words: Words) -> str:
     for label, share in top:
         row = f"{bar(share)} {escape(_percent(share, words), quote=False)}"
         lines.append(f"<code>{row}</code> {_cut(label, NAME_CHARACTERS)}")
+    if answer.out_of_domain:
+        lines.append(f"<i>{words.out_of_domain}</i>")
     if answer.truncated:
         lines.append(f"<i>{words.truncated}</i>")
     return "\n".join(lines)

@@ -1,8 +1,9 @@
 """Reads a bundle and says whether it is whole and certified; seals a new one.
 
 A bundle is a folder: `manifest.json` (whose hash is the bundle's identity and which holds the hash of every other
-file), `adapter.safetensors`, `head.safetensors`, `goldens.json`, `certificate.json`, `README.md`. Nothing else may lie
-in it. Not here: making one (`export/`), whether it fits a base model and still answers as it did (`engine.py`).
+file), `adapter.safetensors`, `head.safetensors`, `goldens.json`, `certificate.json`, `README.md`, and
+`domain.safetensors` where the manifest speaks of a domain. Nothing else may lie in it. Not here: making one
+(`export/`), whether it fits a base model and still answers as it did (`engine.py`).
 Axes: r rank, i input and o output features, c classes, h hidden.
 
     bundle = read_bundle(Path("bundles/r8-lora")); delta, head_ch, bias_c = read_tensors(bundle)
@@ -29,6 +30,7 @@ from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import Delta
 from paretune.models.sources import ModelSpec
 from paretune.records.bundle import BUNDLE_VERSION, Certificate, FileEntry, Goldens, Manifest
+from paretune.serve.domain import Space, space_of
 from paretune.serve.names import fault_of
 from paretune.serve.tensors import open_plain, read_safetensors, write_safetensors
 
@@ -36,17 +38,19 @@ MANIFEST_FILE = "manifest.json"
 ADAPTER_FILE = "adapter.safetensors"
 HEAD_FILE = "head.safetensors"
 GOLDENS_FILE = "goldens.json"
+DOMAIN_FILE = "domain.safetensors"
 CERTIFICATE_FILE = "certificate.json"
 README_FILE = "README.md"
 MOST_BYTES = {
     MANIFEST_FILE: 2**20,
     ADAPTER_FILE: 8 * 2**30,
     HEAD_FILE: 2**26,
+    DOMAIN_FILE: 2**27,
     GOLDENS_FILE: 2**22,
     CERTIFICATE_FILE: 2**18,
     README_FILE: 2**18,
 }
-LISTED = tuple(name for name in MOST_BYTES if name != MANIFEST_FILE)
+LISTED = tuple(name for name in MOST_BYTES if name not in (MANIFEST_FILE, DOMAIN_FILE))
 MOST_NAME = 300
 MOST_SENTENCE = 4000
 PREFIX = ("model", "text_prefix")  # stands before texts and is shown nowhere
@@ -83,6 +87,8 @@ def read_bundle(path: Path) -> Bundle:
     _check_names(path)
     manifest = _record(path / MANIFEST_FILE, Manifest)
     _check_manifest(manifest)
+    if manifest.domain is None and (path / DOMAIN_FILE).exists():
+        raise BundleError(said(f"{DOMAIN_FILE!r} without a domain in the manifest", "both or neither"))
     for name, entry in manifest.files.items():
         _check_file(path / name, entry)
     goldens = _record(path / GOLDENS_FILE, Goldens)
@@ -106,10 +112,10 @@ def _check_names(path: Path) -> None:
     linked = sorted(name for name, is_link in found.items() if is_link)
     if linked:
         raise BundleError(said(f"{linked[0]!r} is a symlink", "plain files"))
-    odd = sorted(found.keys() ^ MOST_BYTES.keys())
+    odd = sorted((found.keys() - {DOMAIN_FILE}) ^ {MANIFEST_FILE, *LISTED})
     if odd:
         given = f"{odd[0][:80]!r} is {'not a file of a bundle' if odd[0] in found else 'missing'}"
-        raise BundleError(said(given, "exactly " + ", ".join(MOST_BYTES)))
+        raise BundleError(said(given, "exactly " + ", ".join((MANIFEST_FILE, *LISTED))))
 
 
 def _record(path: Path, into: type[RecordT]) -> RecordT:
@@ -150,7 +156,7 @@ def _check_words(tree: JsonObject, where: str) -> None:
         fault = fault_of(text, most, breaks=of_data or place == PREFIX, markup=of_data or place == PREFIX)
         if fault:
             at = ".".join(place)[:80]
-            at = at if at.isprintable() else ascii(at)
+            at = at if at.isprintable() else ascii(at)[1:-1]
             raise BundleError(said(f"{where}: {at} holds {fault}", f"printable words, at most {most} characters"))
 
 
@@ -178,9 +184,12 @@ def _check_manifest(manifest: Manifest) -> None:
         raise BundleError(said("manifest.json: a number that is not finite, or a temperature not above 0", "numbers"))
     if not 2 <= len(manifest.labels) <= MOST_CLASSES or len(set(manifest.labels)) != len(manifest.labels):
         raise BundleError(said(f"manifest.json: {len(manifest.labels)} labels", "at least two, none twice"))
-    if manifest.files.keys() != set(LISTED):
-        odd = sorted(manifest.files.keys() ^ set(LISTED))[0]
-        raise BundleError(said(f"manifest.json: files differ at {odd[:80]!r}", "exactly " + ", ".join(LISTED)))
+    listed = {*LISTED, *([DOMAIN_FILE] if manifest.domain else [])}
+    if manifest.files.keys() != listed:
+        odd = sorted(manifest.files.keys() ^ listed)[0]
+        raise BundleError(said(f"manifest.json: files differ at {odd[:80]!r}", "exactly " + ", ".join(sorted(listed))))
+    if manifest.domain and not math.isfinite(manifest.domain.threshold):
+        raise BundleError(said("manifest.json: the domain's threshold is not finite", "a number"))
     try:
         validated(manifest.model, ModelSpec, "manifest.json: model")
         _ = manifest.digest
@@ -226,6 +235,18 @@ def read_tensors(bundle: Bundle) -> tuple[Delta, torch.Tensor, torch.Tensor]:
     if form != bundle.manifest.form:
         raise BundleError(said(f"{ADAPTER_FILE} has tensors of form {form!r}", f"{bundle.manifest.form!r}"))
     return delta, *read_head(bundle.path / HEAD_FILE, len(bundle.manifest.labels))
+
+
+def read_space(bundle: Bundle) -> Space | None:
+    """What it takes to tell whether a text is like the training texts; None where the bundle has nothing of it.
+
+    Raises:
+        BundleError: as `read_tensors`.
+    """
+    if bundle.manifest.domain is None:
+        return None
+    _check_file(bundle.path / DOMAIN_FILE, bundle.manifest.files[DOMAIN_FILE])
+    return space_of(read_safetensors(bundle.path / DOMAIN_FILE, MOST_BYTES[DOMAIN_FILE]), DOMAIN_FILE)
 
 
 def form_of(delta: Delta) -> str:
@@ -295,6 +316,11 @@ def write_head(path: Path, weight_ch: torch.Tensor, bias_c: torch.Tensor) -> Non
     write_safetensors(path, {"weight": weight_ch, "bias": bias_c})
 
 
+def write_space(path: Path, space: Space) -> None:
+    """Write what `read_space` reads."""
+    write_safetensors(path, space.tensors())
+
+
 def entry_of(path: Path) -> FileEntry:
     """Hash and size of one file."""
     with path.open("rb") as file:
@@ -303,6 +329,7 @@ def entry_of(path: Path) -> FileEntry:
 
 def seal(folder: Path, draft: Manifest) -> Manifest:
     """Write the manifest over the files that lie in the folder; whatever changes afterwards breaks the seal."""
-    manifest = draft.model_copy(update={"files": {name: entry_of(folder / name) for name in LISTED}})
+    listed = [*LISTED, *([DOMAIN_FILE] if draft.domain else [])]
+    manifest = draft.model_copy(update={"files": {name: entry_of(folder / name) for name in listed}})
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
     return manifest

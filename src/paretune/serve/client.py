@@ -62,6 +62,7 @@ class Answer(_Lenient):
     digest: str
     label: str
     abstain: bool
+    out_of_domain: bool = False
     confidence: float
     probabilities: dict[str, float]
     truncated: bool = False

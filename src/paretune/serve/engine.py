@@ -28,7 +28,7 @@ from paretune.models.tokenizer import Tokens, read_tokenizer
 from paretune.records.bundle import Manifest
 from paretune.repro.probe import numerics_fingerprint
 from paretune.serve.base_model import Replaced, load_base
-from paretune.serve.bundle import Bundle, read_tensors
+from paretune.serve.bundle import Bundle, read_space, read_tensors
 from paretune.serve.goldens import check_golden
 from paretune.serve.merging import Merging
 from paretune.serve.pool import NoFreeSlot, Pool
@@ -330,7 +330,9 @@ class Engine:
 
     def _resident(self, bundle: Bundle) -> Resident:
         return on_tensor_thread(
-            lambda: fitted(self._base, bundle.digest, bundle.manifest, bundle.goldens, self._read(bundle))
+            lambda: fitted(
+                self._base, bundle.digest, bundle.manifest, bundle.goldens, self._read(bundle), read_space(bundle)
+            )
         )
 
     def _encoded(self, manifest: Manifest, texts: Sequence[str]) -> list[Tokens]:

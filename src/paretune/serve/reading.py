@@ -1,15 +1,16 @@
 """How much of a long text is tokenized: as much as decides the tokens that an adapter takes, and no more.
 
 A tokenizer needs seconds for a megabyte, of which an adapter takes a few hundred tokens. A text is therefore read in a
-window, up to white space, that grows until it holds clearly more tokens than are taken; texts of few tokens (long
-runs of spaces, of one letter) are read whole. Ids are those of the whole text (tested). Not here: tokenizing itself
-(`models/tokenizer.py`).
+window, up to white space, that grows until it holds clearly more tokens than are taken. Texts of few tokens (long runs
+of spaces, of one letter) are read whole, and so are those without white space whose beginning is what is cut off. Ids
+are those of the whole text (tested). Not here: tokenizing itself (`models/tokenizer.py`).
 
     encoded(read_tokenizer("asset:minilm-l6"), ["a very long text"], max_tokens=128, prefix="")
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ LEAST_CHARACTERS = 2048
 GROWTH = 4
 MARGIN = 64  # tokens beyond those that are taken: a word cut in two at the window's end touches none of these
 WORD = 256  # characters at the window's end among which white space is looked for
+WORD_BEGINS = re.compile(r"\s\S")
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,9 @@ def _window(text: str, characters: int, from_the_end: bool) -> str:
     """About so many characters of a text, up to white space where there is some nearby."""
     if len(text) <= characters:
         return text
-    if from_the_end:
-        edge = text[-characters : WORD - characters]
-        skipped = next((place for place, letter in enumerate(edge) if letter.isspace()), 0)
-        return text[skipped - characters :]
+    if from_the_end:  # of byte pairs all tokens of a run hang on where it begins: only where a word begins is it safe
+        begins = WORD_BEGINS.search(text, len(text) - characters, len(text) - characters + WORD)
+        return text[begins.start() :] if begins else text
     edge = text[characters - WORD : characters]
     kept = next((place for place in range(len(edge), 0, -1) if edge[place - 1].isspace()), len(edge))
     return text[: characters - WORD + kept]

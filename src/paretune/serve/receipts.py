@@ -90,6 +90,7 @@ def make_receipt(
         logits=hexed(answer.logits),
         confidence=answer.confidence,
         abstain=answer.abstain,
+        out_of_domain=answer.out_of_domain,
         batch=list(answer.batch),
         groups=[GroupOfTexts(adapter=one.adapter, tokens=one.tokens, texts=one.texts) for one in company.groups],
         place=answer.place,
@@ -301,6 +302,7 @@ def _compared(
             "probabilities": not same_probabilities,
             "confidence": answer.confidence != given.confidence,
             "abstain": answer.abstain != given.abstain,
+            "out_of_domain": answer.out_of_domain != given.out_of_domain,
         }
         if any(decided.values()):
             return _edited(given, [name for name, one in decided.items() if one], seal_holds)

@@ -21,6 +21,7 @@ from paretune.methods.method import Delta
 from paretune.models.sources import ModelSpec
 from paretune.records.bundle import Goldens, Manifest
 from paretune.serve.base_model import Base
+from paretune.serve.domain import Space
 
 Tensors = tuple[Delta, Tensor, Tensor]  # low-rank updates and replaced parameters, head weight (c, h), head bias (c)
 
@@ -54,7 +55,8 @@ class Answer:
     """One text's answer. `probabilities` are a plain softmax of `logits`, in the order of the bundle's labels.
 
     `confidence` is calibrated: the largest probability after dividing by the bundle's temperature; below the bundle's
-    threshold `abstain` is true. `batch` names the adapters whose texts were in the same pass, where this text had the
+    threshold `abstain` is true, and where the text is `out_of_domain`: unlike the training texts (None: the bundle
+    cannot tell). `batch` names the adapters whose texts were in the same pass, where this text had the
     place `place` among those of `company`.
     """
 
@@ -67,6 +69,7 @@ class Answer:
     batch: tuple[str, ...] = ()
     company: Company | None = None
     place: int = 0
+    out_of_domain: bool | None = None
 
     def label(self, labels: Sequence[str]) -> str:
         """The label of the largest probability, the first of equal ones."""
@@ -85,6 +88,7 @@ class Resident:
     replaced: dict[str, Tensor]
     head_ch: Tensor
     head_bias_c: Tensor
+    space: Space | None = None
 
     @property
     def shared(self) -> bool:
@@ -112,19 +116,27 @@ class Resident:
         confidence_r = (logits_rc / abstention.temperature).softmax(-1).amax(-1)
         finite_r = torch.isfinite(probabilities_rc).all(-1) & torch.isfinite(confidence_r)
         found: list[Answer | Exception] = []
-        rows = zip(logits_rc.tolist(), probabilities_rc.tolist(), confidence_r.tolist(), finite_r.tolist(), strict=True)
-        for place, (logits, probabilities, confidence, finite) in enumerate(rows, start=first):
+        rows = zip(
+            logits_rc.tolist(),
+            probabilities_rc.tolist(),
+            confidence_r.tolist(),
+            finite_r.tolist(),
+            self._out_of_domain(features_rh),
+            strict=True,
+        )
+        for place, (logits, probabilities, confidence, finite, unlike) in enumerate(rows, start=first):
             if finite:
                 found.append(
                     Answer(
                         self.digest,
                         tuple(probabilities),
                         confidence,
-                        abstain=confidence < abstention.threshold,
+                        abstain=confidence < abstention.threshold or unlike is True,
                         logits=tuple(logits),
                         batch=batch,
                         company=company,
                         place=place,
+                        out_of_domain=unlike,
                     )
                 )
             else:
@@ -132,8 +144,16 @@ class Resident:
                 found.append(RunError(said(given, "finite numbers", do="load another version of the adapter")))
         return found
 
+    def _out_of_domain(self, features_rh: Tensor) -> Sequence[bool | None]:
+        domain = self.manifest.domain
+        if self.space is None or domain is None:
+            return [None] * len(features_rh)
+        return [not one <= domain.threshold for one in self.space.distances(features_rh).tolist()]  # NaN is unlike too
 
-def fitted(base: Base, digest: str, manifest: Manifest, goldens: Goldens, tensors: Tensors) -> Resident:
+
+def fitted(
+    base: Base, digest: str, manifest: Manifest, goldens: Goldens, tensors: Tensors, space: Space | None = None
+) -> Resident:
     """Check a bundle against the base model, and bring its tensors into the engine's number formats.
 
     Raises:
@@ -156,6 +176,9 @@ def fitted(base: Base, digest: str, manifest: Manifest, goldens: Goldens, tensor
     if tuple(head_ch.shape) != (classes, base.hidden_size) or tuple(head_bias_c.shape) != (classes,):
         given = f"{name}: the head has shapes {tuple(head_ch.shape)} and {tuple(head_bias_c.shape)}"
         raise BundleError(said(given, f"({classes}, {base.hidden_size}) and ({classes},)"))
+    if space is not None and space.means_ch.shape[1] != base.hidden_size:
+        given = f"{name}: the domain has {space.means_ch.shape[1]} features"
+        raise BundleError(said(given, f"{base.hidden_size}, as the base model"))
     return Resident(
         digest=digest,
         manifest=manifest,
@@ -165,4 +188,5 @@ def fitted(base: Base, digest: str, manifest: Manifest, goldens: Goldens, tensor
         replaced=replaced,
         head_ch=head_ch.detach().float().clone(),
         head_bias_c=head_bias_c.detach().float().clone(),
+        space=space,
     )

@@ -11,14 +11,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import chain, zip_longest
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Request
 
 from paretune.core.errors import BundleError, StorageError
-from paretune.records.bundle import Manifest
+from paretune.records.bundle import Goldens
 from paretune.serve.aliases import Alias
 from paretune.serve.answering import no_adapter
+from paretune.serve.bundle import Bundle
 from paretune.serve.documents import errors_with
 from paretune.serve.engine import Engine
 from paretune.serve.entries import Entry
@@ -44,6 +46,8 @@ from paretune.serve.visit import visit_of
 
 NameInPath = Annotated[str, Path(pattern=ID_PATTERN, max_length=64)]
 LOAD_RETRY_SECONDS = 10.0
+EXAMPLES = 4
+EXAMPLE_CHARACTERS = 500
 ResultT = TypeVar("ResultT")
 
 
@@ -61,7 +65,7 @@ def models_router(registry: Registry, engine: Engine, keys: Keys | None) -> APIR
                 continue
             root = max(sorted(alias.weights.items()), key=lambda pair: pair[1])[0]
             if bundle := registry.bundle(root):
-                found.append(_model(name, alias, root, bundle.manifest))
+                found.append(_model(name, alias, root, bundle))
         return Models(data=found)
 
     router.add_api_route(
@@ -74,7 +78,8 @@ def models_router(registry: Registry, engine: Engine, keys: Keys | None) -> APIR
     return router
 
 
-def _model(name: str, alias: Alias, root: str, manifest: Manifest) -> Model:
+def _model(name: str, alias: Alias, root: str, bundle: Bundle) -> Model:
+    manifest = bundle.manifest
     return Model(
         id=name,
         root=root,
@@ -87,10 +92,21 @@ def _model(name: str, alias: Alias, root: str, manifest: Manifest) -> Model:
         scores=manifest.scores,
         cost=manifest.cost,
         abstention=manifest.abstention,
+        domain=manifest.domain,
+        examples=examples_of(bundle.goldens),
         max_tokens=manifest.max_tokens,
         licences=manifest.licences,
         state="ready",
     )
+
+
+def examples_of(goldens: Goldens) -> list[str]:
+    """A few short golden texts, each class once before any comes again."""
+    by_class: dict[str, list[str]] = {}
+    for row in sorted(goldens.rows, key=lambda one: len(one.text)):
+        by_class.setdefault(row.label, []).append(row.text)
+    turns = chain.from_iterable(zip_longest(*by_class.values()))
+    return [text[:EXAMPLE_CHARACTERS] for text in turns if text is not None][:EXAMPLES]
 
 
 def admin_router(registry: Registry, engine: Engine, keys: Keys | None) -> APIRouter:

@@ -133,6 +133,7 @@ def _result(one: Answered) -> Result:
         digest=one.bundle.digest,
         label=answer.label(manifest.labels),
         abstain=answer.abstain,
+        out_of_domain=answer.out_of_domain,
         confidence=answer.confidence,
         probabilities=dict(zip(manifest.labels, answer.probabilities, strict=True)),
         truncated=one.tokens.truncated,

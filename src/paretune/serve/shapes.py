@@ -113,6 +113,7 @@ class Receipt(Closed):
     logits: list[str] | None = None
     confidence: float | None = Field(default=None, ge=0, le=1)
     abstain: bool | None = None
+    out_of_domain: bool | None = None
     batch: list[str]
     groups: list[GroupOfTexts] | None = None
     place: Whole | None = Field(default=None, ge=0)
@@ -122,12 +123,14 @@ class Receipt(Closed):
 
 
 class Result(BaseModel):
-    """One answer. `abstain`: confidence is below the adapter's threshold, leave it to a person."""
+    """One answer. `abstain`: leave it to a person, because confidence is below the adapter's threshold or the text is
+    `out_of_domain`: unlike those that the adapter was trained on. An adapter that cannot tell leaves that out."""
 
     adapter: str
     digest: str
     label: str
     abstain: bool
+    out_of_domain: bool | None = None
     confidence: float = Field(ge=0, le=1, description="largest probability after calibration")
     probabilities: dict[str, float]
     truncated: bool

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from paretune.records.bundle import Abstention, Score
+from paretune.records.bundle import Abstention, Domain, Score
 from paretune.serve.names import DIGEST_PATTERN
 from paretune.serve.shapes import Closed, Name, Whole
 
@@ -40,6 +40,8 @@ class Model(BaseModel):
     scores: list[Score]
     cost: dict[str, float]
     abstention: Abstention
+    domain: Domain | None = None
+    examples: list[str] = Field(description="golden texts of the bundle, of different classes")
     max_tokens: int
     licences: list[str]
     state: State

@@ -53,6 +53,7 @@ function verdict(answer, words) {
   if (!answer.abstain) return [el("p", { class: "verdict" }, answer.label)];
   return [
     el("p", { class: "verdict open" }, words.say("abstain")),
+    answer.out_of_domain ? el("p", { class: "note warn" }, words.say("out_of_domain")) : null,
     el("p", { class: "closest" }, words.say("closest", { label: answer.label })),
   ];
 }
@@ -95,6 +96,7 @@ export function failedCard(adapter, why, words) {
 // The same answer as a phrase to be read out.
 export function spoken(answer, words) {
   const adapter = answer.adapter;
+  if (answer.out_of_domain) return words.say("said_out_of_domain", { adapter });
   if (answer.abstain) return words.say("said_abstain", { adapter });
   const share = words.numbers.percent(answer.probabilities?.[answer.label] ?? answer.confidence);
   return words.say("said_answer", { adapter, label: answer.label, share });

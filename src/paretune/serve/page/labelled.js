@@ -11,7 +11,8 @@ function cells(result, notes) {
   if (result === null) return ["", "", "true", notes.missing];
   if (result.empty) return ["", "", "true", notes.empty];
   if (result.error) return ["", "", "true", result.error];
-  return [result.label, result.confidence.toFixed(4), String(result.abstain), ""];
+  const note = result.out_of_domain ? notes.unlike : "";
+  return [result.label, result.confidence.toFixed(4), String(result.abstain), note];
 }
 
 // `header`: the names of the columns, or null where the file has none (the result has none then either).

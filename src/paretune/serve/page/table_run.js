@@ -96,7 +96,7 @@ export function outcome(work, words) {
 
 export function saveLabelled(work, file, plan, rows, words) {
   const header = plan.header ? plan.rows[0] : null;
-  const notes = { empty: words.say("note_empty"), missing: words.say("note_not_done") };
+  const notes = { empty: words.say("note_empty"), missing: words.say("note_not_done"), unlike: words.say("note_unlike") };
   const table = labelled(rows, header, work.results, columnNames(header ?? []), notes);
   const blob = new Blob([write(table, plan.delimiter)], { type: "text/csv;charset=utf-8" });
   saveFile(`${file.name.replace(/\.[^.]*$/, "")}.labelled.csv`, blob);

@@ -58,9 +58,11 @@ export const TEXTS = {
   try_took: "answered in {time}",
   said_answer: "{adapter}: {label}, {share}",
   said_abstain: "{adapter}: left to a person",
+  said_out_of_domain: "{adapter}: left to a person, the text is unlike those it was trained on",
   said_failed: "{adapter}: no answer",
 
   abstain: "left to a person",
+  out_of_domain: "This text is unlike those that the adapter was trained on.",
   closest: "closest class: {label}",
   confidence: "confidence {value}",
   threshold: "threshold {value}",
@@ -117,6 +119,7 @@ export const TEXTS = {
   job_labels: "Labels by count; rows left to a person are counted by themselves",
   note_empty: "empty text",
   note_not_done: "not labelled",
+  note_unlike: "unlike the training texts",
 
   adapters_title: "Adapters",
   adapters_lead: "Each is a small addition to the same base model, with the evidence that it was served with.",

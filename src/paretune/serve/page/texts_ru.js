@@ -57,10 +57,12 @@ export const TEXTS = {
   try_working: "Спрашиваем…",
   try_took: "ответ за {time}",
   said_answer: "{adapter}: {label}, {share}",
+  said_out_of_domain: "{adapter}: решает человек, текст не похож на обучающие",
   said_abstain: "{adapter}: решает человек",
   said_failed: "{adapter}: нет ответа",
 
   abstain: "решает человек",
+  out_of_domain: "Этот текст не похож на те, на которых обучен адаптер.",
   closest: "ближайший класс: {label}",
   confidence: "уверенность {value}",
   threshold: "порог {value}",
@@ -137,6 +139,7 @@ export const TEXTS = {
   job_labels: "Классы по числу строк; оставленное человеку посчитано отдельно",
   note_empty: "пустой текст",
   note_not_done: "не размечено",
+  note_unlike: "не похож на обучающие тексты",
 
   adapters_title: "Адаптеры",
   adapters_lead: "Каждый — небольшая добавка к общей базовой модели, вместе с доказательствами, с которыми его выпустили.",

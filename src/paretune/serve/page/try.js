@@ -7,25 +7,21 @@ import { noAdapters, problemNodes } from "./problems.js";
 
 const ALL = ""; // no adapter can have an empty name
 
-// Comments as they come: joy, anger, a sentence that is wrong in grammar, and one that hardly says anything.
-const EXAMPLES = {
-  ru: [
-    "Спасибо вам огромное, вы просто спасли наш отпуск!",
-    "Третий раз привозят не то. Сил моих больше нет, верните деньги.",
-    "Этот фильм мне показался скучный, потому что я его не досмотрел до конца его.",
-    "Ну, допустим.",
-  ],
-  en: [
-    "You remembered my birthday! I can't stop smiling, thank you so much.",
-    "Third late delivery this month. I am furious and I want my money back.",
-    "The book what I read it yesterday was interesting in.",
-    "Well, that happened.",
-  ],
-};
+const SHOWN = 4;
+const SHORT = 90; // characters of an example that its button shows
 
-function examplesFor(language) {
-  const order = language === "ru" ? ["ru", "en"] : ["en", "ru"];
-  return order.flatMap((lang) => EXAMPLES[lang].map((text) => ({ lang, text })));
+// Golden texts of the adapter that is chosen, or of all in turn: the page has no texts of its own, since only a bundle
+// knows what it was trained on.
+function examplesOf(adapters, chosen) {
+  const lists = adapters.filter((one) => chosen === ALL || one.id === chosen).map((one) => one.examples ?? []);
+  const longest = Math.max(0, ...lists.map((one) => one.length));
+  const inTurn = Array.from({ length: longest }, (_, place) => lists.map((one) => one[place])).flat();
+  return [...new Set(inTurn.filter((one) => typeof one === "string" && one.trim() !== ""))].slice(0, SHOWN);
+}
+
+function shortened(text) {
+  const letters = Array.from(text);
+  return letters.length <= SHORT ? text : `${letters.slice(0, SHORT - 1).join("")}…`;
 }
 
 export function tryView(app) {
@@ -40,7 +36,7 @@ export function tryView(app) {
   const thresholdOf = (answer) => app.adapter(answer.adapter)?.abstention?.threshold ?? null;
 
   function drawExamples() {
-    const chip = ({ lang, text }) =>
+    const chip = (text) =>
       el(
         "li",
         {},
@@ -49,16 +45,19 @@ export function tryView(app) {
           {
             type: "button",
             class: "chip",
-            lang,
+            dir: "auto",
+            title: text,
             onclick: () => {
               field.value = text;
               ask();
             },
           },
-          text,
+          shortened(text),
         ),
       );
-    byId("try-examples").replaceChildren(...examplesFor(app.words.language).map(chip));
+    const texts = examplesOf(app.readyAdapters(), select.value);
+    byId("examples-label").parentElement.hidden = texts.length === 0 && app.adapters !== null;
+    byId("try-examples").replaceChildren(...texts.map(chip));
   }
 
   function drawChoices() {
@@ -135,6 +134,7 @@ export function tryView(app) {
     readOut();
   }
 
+  select.addEventListener("change", drawExamples);
   byId("try-form").addEventListener("submit", (event) => {
     event.preventDefault();
     ask();
@@ -145,8 +145,8 @@ export function tryView(app) {
 
   return {
     redraw() {
-      drawExamples();
       drawChoices();
+      drawExamples();
       drawAnswers();
     },
     show() {},
