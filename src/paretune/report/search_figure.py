@@ -122,7 +122,7 @@ def search_chart(trials: Sequence[Trial], metric: str, words: Words, width: int)
 
 
 def _title(words: Words) -> str:
-    return words.say("Search for the learning rate")
+    return words.say("Learning rates that were tried")
 
 
 def search_figure(facts: StudyFacts, words: Words) -> ink.Figure | None:
