@@ -58,7 +58,7 @@ def study(
 
     spoken = language(lang)
     command = f"paretune study {file}" + (" --data DATA" if data else "")
-    folder = run_study(read_study_file(file, data_folder(data)), runs, Terminal(Console(stderr=True)), command)
+    folder = run_study(read_study_file(file, data_folder(data)), runs, Terminal(Console(stderr=True), spoken), command)
     if folder.study().metric in TOKEN_METRICS:
         cli_looking.tell_tokens(folder, spoken, json_line)
         return

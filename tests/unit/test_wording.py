@@ -24,6 +24,7 @@ SPEAKING = [
     *DASHBOARD.rglob("*.py"),
     ROOM.with_name("study") / "advise_lines.py",
     ROOM.with_name("study") / "new.py",
+    ROOM.with_name("study") / "progress.py",
     ROOM.with_name("cli_data.py"),
 ]
 TEMPLATES = [*(ROOM / "templates").glob("*.j2"), *(DASHBOARD / "templates").glob("*.j2")]
