@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from paretune.cli_options import DataOption, JsonFlag, LangOption, StudyArgument, data_folder, language, say_json
+from paretune.cli_options import (
+    DataOption,
+    JsonFlag,
+    LangOption,
+    NoHeaderFlag,
+    QuotingOption,
+    StudyArgument,
+    data_folder,
+    language,
+    quoting_of,
+    say_json,
+)
 
 if TYPE_CHECKING:
     from paretune.study.new import Look
@@ -37,19 +48,13 @@ def new(
     separator: Annotated[
         str | None, typer.Option("--separator", help="Sign between columns, such as ;, else seen in the file.")
     ] = None,
-    quoting: Annotated[
-        str | None,
-        typer.Option("--quoting", help='What a " is in CSV and TSV: none (a character like others) or double.'),
-    ] = None,
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="The first line is a row; columns are called 1, 2, 3.")
-    ] = False,
+    quoting: QuotingOption = None,
+    no_header: NoHeaderFlag = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
     lang: LangOption = None,
     json_line: JsonFlag = False,
 ) -> None:
     """Write a commented study file for your own data; what is not given is asked for, what was found is said."""
-    from paretune.core.errors import UsageError, said
     from paretune.report.wording import Words
     from paretune.study.new import (
         Answers,
@@ -68,8 +73,7 @@ def new(
 
     words = Words(language(lang))
     check_out(out, force)
-    if quoting not in (None, "none", "double"):
-        raise UsageError(said(f"--quoting {quoting}", "none or double"))
+    quotes = quoting_of(quoting)
     given = {"encoding": encoding, "separator": separator, "text": text, "label": label}
     told = frozenset(
         {name for name, value in given.items() if value is not None} | ({"header"} if no_header else set())
@@ -77,7 +81,7 @@ def new(
 
     def read(path: str) -> Look:
         answers = Answers(
-            Path(path).expanduser(), text or "", label or "", test, model, encoding or "utf-8", separator, quoting
+            Path(path).expanduser(), text or "", label or "", test, model, encoding or "utf-8", separator, quotes
         )
         return look_at(replace(answers, header=not no_header), told)
 

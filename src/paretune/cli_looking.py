@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paretune.cli_options import JsonFlag, LangOption, language, say_json
+from paretune.cli_options import JsonFlag, LangOption, NoHeaderFlag, QuotingOption, language, quoting_of, say_json
 
 if TYPE_CHECKING:
     from paretune.records.store import StudyFolder
@@ -106,6 +106,8 @@ def advise(
     ] = None,
     encoding: Annotated[str | None, typer.Option("--encoding", help="With --data: such as cp1251; utf-8 else.")] = None,
     separator: Annotated[str | None, typer.Option("--separator", help="With --data: sign between columns.")] = None,
+    quoting: QuotingOption = None,
+    no_header: NoHeaderFlag = False,
     memory: Annotated[
         str | None, typer.Option("--memory", help='Most peak memory of training, such as "2 GiB".')
     ] = None,
@@ -139,7 +141,22 @@ def advise(
 
     notes = Console(stderr=True)
     asked = Asked(
-        rows, classes, tokens, task, memory, time, model, text_language, metric, data, text, label, encoding, separator
+        rows,
+        classes,
+        tokens,
+        task,
+        memory,
+        time,
+        model,
+        text_language,
+        metric,
+        data,
+        text,
+        label,
+        encoding,
+        separator,
+        quoting_of(quoting),
+        no_header,
     )
     lines, tree = advise_command(
         asked,

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -23,6 +23,25 @@ LangOption = Annotated[
 ]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder where the study's data paths start.")]
 StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
+
+
+QuotingOption = Annotated[
+    str | None, typer.Option("--quoting", help='What a " is in CSV and TSV: none (a character like others) or double.')
+]
+NoHeaderFlag = Annotated[bool, typer.Option("--no-header", help="The first line is a row; columns are called 1, 2, 3.")]
+
+
+def quoting_of(typed: str | None) -> Literal["none", "double"] | None:
+    """What `--quoting` says.
+
+    Raises:
+        UsageError: another word.
+    """
+    match typed:
+        case None | "none" | "double":
+            return typed
+        case _:
+            raise UsageError(said(f"--quoting {typed}", "none or double"))
 
 
 def data_folder(data: Path | None) -> Path | None:

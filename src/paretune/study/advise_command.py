@@ -15,6 +15,7 @@ from pathlib import Path
 from paretune.core.config import JsonObject
 from paretune.core.errors import ConfigError, RecordError, said
 from paretune.core.units import parse_bytes, parse_seconds
+from paretune.data.files import Quoting
 from paretune.report.wording import Words, check_language
 from paretune.study.advise import Advice, Advised, advise, advise_on
 from paretune.study.advise_case import Case, Distance, check_case
@@ -54,6 +55,8 @@ class Asked:
     label: str | None = None
     encoding: str | None = None
     separator: str | None = None
+    quoting: Quoting | None = None
+    no_header: bool = False
 
 
 def advise_command(
@@ -119,7 +122,8 @@ def _case(asked: Asked, lang: str, say: Callable[[str], None]) -> Case:
 
     say(_READING[lang][0].format(file=asked.data))
     text, label, encoding = asked.text or "text", asked.label or "label", asked.encoding or "utf-8"
-    found = measure_texts(Answers(asked.data, text, label, None, asked.model or "", encoding, asked.separator))
+    layout = (encoding, asked.separator, asked.quoting, not asked.no_header)
+    found = measure_texts(Answers(asked.data, text, label, None, asked.model or "", *layout))
     return replace(
         typed,
         rows=found.rows if asked.rows is None else asked.rows,
@@ -138,7 +142,14 @@ def _check_options(asked: Asked) -> None:
     """
     if asked.data is not None:
         return
-    about = {"--text": asked.text, "--label": asked.label, "--encoding": asked.encoding, "--separator": asked.separator}
+    about = {
+        "--text": asked.text,
+        "--label": asked.label,
+        "--encoding": asked.encoding,
+        "--separator": asked.separator,
+        "--quoting": asked.quoting,
+        "--no-header": asked.no_header or None,
+    }
     for option, value in about.items():
         if value is not None:
             raise ConfigError(said(f"{option} without --data", f"--data FILE, which {option} is about"))

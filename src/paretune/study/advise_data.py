@@ -37,7 +37,7 @@ def measure_texts(answers: Answers) -> Texts:
         ConfigError, DataError: the file cannot be used as answered. AssetError: the base model is not to be had.
     """
     spec = spec_of(answers, f"path:{answers.data.resolve()}")
-    prepared = prepare(spec, Path("."))
+    prepared = prepare(spec, Path("."), flags=True)
     texts = prepared.splits["train"].texts
     model = answers.model or model_for(texts)
     tokenizer = read_tokenizer(model)
