@@ -224,3 +224,12 @@ def test_odd_labels_are_told(lang: str) -> None:
     ]
     told = remark_texts(remarks, Words(lang))
     assert len(told) == 3 and "cafe\\u0301" in told[0] and "[4]" in told[1] and "[5]" not in told[1] and "3" in told[1]
+
+
+def test_labels_are_not_doubted_by_a_weak_model() -> None:
+    """Where over a fifth of the labels look wrong, no row is held up as wrong."""
+    explored = exploration()
+    assert any("look wrong" in one and "likeliest" in one for one in findings(explored, Words("en")))
+    weak = explored.model_copy(update={"notes": ["suspects_many"]})
+    told = [one for one in findings(weak, Words("en")) if "look wrong" in one]
+    assert len(told) == 1 and "too weak" in told[0]

@@ -19,7 +19,6 @@ from paretune.records.exploration import (
     Exploration,
     LabelRemark,
     LengthSummary,
-    Suspect,
     UntestedClass,
 )
 from paretune.report.sheets import split_name
@@ -49,7 +48,7 @@ def findings(exploration: Exploration, words: Words) -> list[str]:
         *duplicate_texts(exploration.duplicates, exploration.leaks, exploration.rows, words),
         *dropped_texts(exploration.cleaning, words),
         *_cut_texts(exploration, words),
-        *_suspect_texts(exploration.suspects, exploration.suspect_rows, words),
+        *_suspect_texts(exploration, words),
     ]
 
 
@@ -319,9 +318,13 @@ def _long(lengths: Sequence[LengthSummary]) -> int:
     return round(found[0]) if found else 0
 
 
-def _suspect_texts(suspects: Sequence[Suspect], rows: int, words: Words) -> list[str]:
-    """How many labels look wrong, and the likeliest."""
-    if not suspects:
+def _suspect_texts(exploration: Exploration, words: Words) -> list[str]:
+    """How many labels look wrong, and the likeliest; only that, where the model is too weak to doubt a label by."""
+    if "suspects_many" in exploration.notes:
+        return [
+            words.say("Over a fifth of the labels look wrong: the simple model is too weak here to doubt a label by.")
+        ]
+    if not exploration.suspects:
         return []
     shown = [
         words.say(
@@ -333,14 +336,14 @@ def _suspect_texts(suspects: Sequence[Suspect], rows: int, words: Words) -> list
                 "text": one.text if len(one.text) <= TEXT_SHOWN else one.text[: TEXT_SHOWN - 1] + "…",
             },
         )
-        for one in suspects[:SUSPECTS_TOLD]
+        for one in exploration.suspects[:SUSPECTS_TOLD]
     ]
     values = {"rows": "; ".join(" ".join(one.split()) for one in shown)}
     return [
         words.plural(
             "{n} training label looks wrong (a hint to look, not a verdict), likeliest {rows}.",
             "{n} training labels look wrong (a hint to look, not a verdict), likeliest {rows}.",
-            rows,
+            exploration.suspect_rows,
             values,
         )
     ]
