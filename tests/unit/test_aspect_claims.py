@@ -85,7 +85,7 @@ def test_a_sentence_has_what_the_table_has(tmp_path: Path) -> None:
     assert found.evidence["lost"].low == pytest.approx(lost.low)
     assert found.evidence["kept"].high == pytest.approx(kept.difference.high)
     assert len(found.evidence["lost"].run_ids) == 2 and len(found.evidence["kept"].run_ids) == 4
-    assert "Lost: 0.250 (" in found.sentence(Words("en")) and "kept: +0.250 (" in found.sentence(Words("en"))
+    assert "Lost: 0.250 [" in found.sentence(Words("en")) and "kept: +0.250 [" in found.sentence(Words("en"))
     assert judged(ledger, {})["one"].verdict == "not_measured"
 
 

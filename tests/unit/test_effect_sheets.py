@@ -98,7 +98,7 @@ def test_advice_says_what_it_cannot_tell(tmp_path: Path) -> None:
     few = gather(StudyFolder(write_generated(tmp_path / "few", Size(methods=3, seeds=1, test_rows=40, steps=3))))
     text = advice_of(few, Words("en"), [])
     assert text.endswith("What each setting does stayed undecided: the runs do not tell their effects apart.")
-    assert re.search(r"By memory: with [\d.,]+.[GM]B only \S+ fits \(accuracy", text)
+    assert re.search(r"By memory: with [\d.,]+.[GM]iB only \S+ fits \(accuracy", text)
     nothing = gather(StudyFolder(write_study(tmp_path / "none", methods=("lora", "full"), scored=False)))
     assert advice_of(nothing, Words("en")) == "Nothing was measured that advice could rest on."
 
