@@ -173,7 +173,7 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     assert [one.tied for one in advice.ranked] == [False, True, True]
     lines = "\n".join(_english(advice))
     assert lines.count("(one seed)") == 2
-    assert "(one run)" in lines
+    assert "(1 run)" in lines
 
 
 def test_several_studies_widen_the_interval(folder: Path, other: Path) -> None:
@@ -181,8 +181,8 @@ def test_several_studies_widen_the_interval(folder: Path, other: Path) -> None:
     advice = advise([folder, other], CASE)
     assert [one.study for one in advice.near] == ["fabricated", "other"]
     lora = _of(advice, "lora")
-    apart = [gather(StudyFolder(path)).comparisons["lora"].difference for path in (folder, other)]
-    assert lora.difference == pooled([one for one in apart if one is not None])
+    apart = [gather(StudyFolder(path)).comparisons["lora"].alone for path in (folder, other)]
+    assert lora.difference == pooled([one for one in apart if one is not None], (-1.0, 1.0))
     assert (lora.studies, lora.seeds) == (("fabricated", "other"), 5)
     (alone,) = [line for line in _english(advice) if line.startswith("Intervals of fabricated alone")]
     assert "head" in alone and "lora" not in alone and "full" not in alone
@@ -201,15 +201,28 @@ def _row(lines: list[str], name: str) -> list[str]:
 
 
 def test_pooled_interval_by_hand() -> None:
-    """Two studies 0.02 apart: standard error 0.01, t(1) = 12.706; equal ones fall back on their own intervals."""
-    found = pooled([Interval(-0.01, -0.0101, -0.0099, 8.0), Interval(-0.03, -0.0301, -0.0299, 8.0)])
+    """Of two studies the range of their own intervals, each at 98.75 %; of many that agree the t interval over them."""
+    half = 2.306004 * 0.01  # a standard error of 0.01 with 8 degrees of freedom
+    wider = 3.205517 * 0.01  # t(8) at 0.99375
+    found = pooled([Interval(-0.01, -0.01 - half, -0.01 + half, 8.0), Interval(-0.03, -0.03 - half, -0.03 + half, 8.0)])
     assert found.estimate == pytest.approx(-0.02)
-    assert found.high - found.estimate == pytest.approx(0.127062, abs=1e-5)
-    half = 2.306004 * 0.01
-    alike = pooled([Interval(0.0, -half, half, 8.0)] * 2)  # each has a standard error of 0.01
-    assert alike.high == pytest.approx(12.706205 * 0.01 / math.sqrt(2), rel=1e-5)
+    assert (found.low, found.high) == pytest.approx((-0.03 - wider, -0.01 + wider), rel=1e-5)
+    alike = pooled([Interval(0.0, -half, half, 8.0)] * 10)
+    assert alike.high == pytest.approx(2.685011 * 0.01 / math.sqrt(10), rel=1e-5)  # t(9) at 0.9875
     one = Interval(0.1, 0.0, 0.2, 3.0)
-    assert pooled([one]) is one
+    assert pooled([one]) == one
+
+
+def test_what_every_study_shows_is_no_tie_however_few_or_unlike_they_are() -> None:
+    """A majority class far below in each study stays below, and no end leaves what a difference can be."""
+    two = [Interval(-0.2, -0.23, -0.17, 8.0), Interval(-0.75, -0.78, -0.72, 8.0)]
+    for apart in (two, [*two, Interval(-0.9, -0.94, -0.86, 8.0)]):
+        found = pooled(apart, (-1.0, 1.0))
+        assert -1 <= found.low < -0.75 and -0.2 < found.high < -0.1
+    wild = pooled([Interval(-0.4, -1.5, 0.7, 1.1), Interval(-0.5, -1.9, 0.9, 1.1)], (-2.0, 2.0))
+    assert (wild.low, wild.high) == (-2.0, 2.0)
+    unknown = [Interval(-0.4, -math.inf, math.inf, 0.0)] * 2
+    assert not math.isfinite(pooled(unknown).high)
 
 
 def test_defaults_are_those_of_the_methods() -> None:

@@ -122,8 +122,8 @@ def test_a_sentence_carries_its_figures(facts: StudyFacts, tmp_path: Path) -> No
     one = found["one"].evidence["a"]
     assert one.estimate is not None
     english, russian = (found["one"].sentence(Words(lang)) for lang in ("en", "ru"))
-    assert english.startswith(f"The figures: +{one.estimate:.3f} (95 % interval +")
-    assert russian.startswith(f"Числа: +{one.estimate:.3f} (95-процентный интервал +".replace(".", ","))
+    assert english.startswith(f"The figures: +{one.estimate:.3f} [+")
+    assert russian.startswith(f"Числа: +{one.estimate:.3f} [+".replace(".", ","))
 
 
 def test_what_was_not_run_is_not_measured(facts: StudyFacts, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
-from paretune.stats.compare import Comparison, compare, further_seeds, holm
+from paretune.stats.compare import Comparison, compare, false_equivalence, further_seeds, holm, holm_divisors
 from paretune.stats.intervals import Components
 
 Scores = dict[str, dict[int, np.ndarray]]
@@ -205,3 +205,73 @@ def test_impossible_input_is_refused() -> None:
     given["method"][0] = np.zeros(3)
     with pytest.raises(ValueError, match="same examples"):
         only(given)
+
+
+def families(seed: int, methods: int = 5, seeds: int = 3) -> dict[str, dict[int, np.ndarray]]:
+    """A control and methods at random distances, with doubt of seeds and of examples."""
+    rng = np.random.default_rng(seed)
+    base = rng.normal(0.8, 0.1, (seeds, 50))
+    rows = {"control": base}
+    for n in range(methods):
+        away = rng.choice([-0.05, -0.02, 0.0, 0.001, 0.02, 0.05])
+        rows[f"m{n}"] = base + away + rng.normal(0, 0.01, (seeds, 1)) + rng.normal(0, 0.03, (seeds, 50))
+    return {name: dict(enumerate(row)) for name, row in rows.items()}
+
+
+@pytest.fixture
+def without_planning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the number of further seeds, which costs most of the time."""
+    monkeypatch.setattr("paretune.stats.compare.further_seeds", lambda *_: (None, "seeds"))
+
+
+@pytest.mark.usefixtures("without_planning")
+@pytest.mark.parametrize("seed", range(40))
+def test_the_interval_beside_a_verdict_is_the_one_it_was_taken_from(seed: int) -> None:
+    """No undecided interval excludes 0 or lies within the margin, no decided one says anything but its verdict."""
+    margin = 0.015
+    for found in compare(families(seed, seeds=2 + seed % 4), "control", margin):
+        assert found.difference is not None and found.zero is not None and found.margin is not None
+        low, high = found.difference.low, found.difference.high
+        excludes, inside = low > 0 or high < 0, -margin < low and high < margin
+        match found.verdict:
+            case "better":
+                assert low > 0
+            case "worse":
+                assert high < 0
+            case "equivalent":
+                assert inside and found.level == pytest.approx(0.9)
+            case "undecided":
+                assert not excludes and not inside
+        assert (found.zero.interval.low > 0 or found.zero.interval.high < 0) == (found.p_holm <= 0.05)  # type: ignore[operator]
+        assert (-margin < found.margin.interval.low and found.margin.interval.high < margin) == (found.tost_p <= 0.05)  # type: ignore[operator]
+
+
+@pytest.mark.usefixtures("without_planning")
+def test_every_verdict_is_among_the_random_families() -> None:
+    """The test above sees each of the four."""
+    seen = {found.verdict for seed in range(40) for found in compare(families(seed), "control", 0.015)}
+    assert seen == {"better", "worse", "equivalent", "undecided"}
+
+
+def test_holm_divides_by_fewer_after_each_rejection() -> None:
+    """Of four p-values the smallest is tested at α/4; from the first that stays on the divisor is that of the stop."""
+    assert holm_divisors([0.001, 0.2, 0.01, 0.04], 0.05) == [4, 2, 3, 2]
+    assert holm_divisors([0.001, 0.002], 0.05) == [2, 1]
+    assert holm_divisors([0.03, 0.04], 0.05) == [2, 2]
+    assert holm_divisors([], 0.05) == []
+
+
+def test_ends_of_a_difference_stay_where_a_difference_can_be() -> None:
+    """Two seeds that disagree give an end far outside; it is cut, and an undecided one is called too few seeds."""
+    given = {"control": {0: np.full(4, 0.0), 1: np.full(4, 0.9)}, "method": {0: np.full(4, -0.5), 1: np.full(4, 0.1)}}
+    (found,) = compare(given, "control", 0.01, bounds=(-2.0, 2.0))
+    assert found.difference is not None and found.difference.low == -2.0 and found.difference.high < 2
+    assert found.alone is not None and found.alone.low < -2
+    assert found.verdict == "undecided" and found.too_few_seeds
+    assert not only(scores(0.0, seed_sd=0.02)).too_few_seeds
+
+
+def test_false_equivalence_is_bounded_by_independent_tests() -> None:
+    """One test errs in 5 %, six at most in 26 %."""
+    assert false_equivalence(1) == pytest.approx(0.05)
+    assert false_equivalence(6) == pytest.approx(0.265, abs=1e-3)

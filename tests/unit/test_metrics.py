@@ -21,6 +21,7 @@ from paretune.stats.metrics import (
     METRICS,
     TOKEN_METRICS,
     all_scores,
+    bias,
     calibration_error,
     class_metric,
     log_loss,
@@ -133,17 +134,39 @@ def test_per_example_values_average_to_the_metric(metric: str, pairs: list[tuple
     assert values.mean() == pytest.approx(score(metric, labels, predictions), abs=1e-12)
 
 
-@pytest.mark.parametrize("metric", ["macro_f1", "mcc"])
-def test_influence_is_the_derivative(metric: str) -> None:
-    """Giving one example slightly more weight moves the metric by the example's influence (finite difference)."""
-    labels, predictions = sample(1, 60, 0.5)
+@given(pairs=PAIRS)
+def test_values_of_macro_f1_are_the_jackknifes(pairs: list[tuple[str, str]]) -> None:
+    """As by leaving out each example in turn, with classes that vanish; what their mean lacks is the bias."""
+    labels, predictions = [label for label, _ in pairs], [prediction for _, prediction in pairs]
+    whole, size = score("macro_f1", labels, predictions), len(pairs)
+    without = [
+        score("macro_f1", labels[:i] + labels[i + 1 :], predictions[:i] + predictions[i + 1 :]) if size > 1 else whole
+        for i in range(size)
+    ]
+    pseudo = size * whole - (size - 1) * np.array(without)
+    assert per_example("macro_f1", labels, predictions) == pytest.approx(pseudo - pseudo.mean() + whole, abs=1e-9)
+    assert bias("macro_f1", labels, predictions) == pytest.approx(whole - pseudo.mean(), abs=1e-9)
+
+
+def test_metrics_that_are_means_have_no_bias() -> None:
+    """Accuracy of few examples is neither above nor below that of many."""
+    assert bias("accuracy", ["a", "b"], ["a", "a"]) == 0 == bias("mcc", ["a", "b"], ["a", "a"])
+
+
+@pytest.mark.parametrize(("metric", "examples", "apart"), [("mcc", 60, 1e-4), ("macro_f1", 3000, 2e-3)])
+def test_influence_is_the_derivative(metric: str, examples: int, apart: float) -> None:
+    """Giving one example slightly more weight moves the metric by the example's influence (finite difference).
+
+    Of macro-F1 so in the limit of many examples: the jackknife differs from the slope by their number's inverse.
+    """
+    labels, predictions = sample(1, examples, 0.5)
     values = per_example(metric, labels, predictions)
     copies = 20_000  # one more copy among 60 × 20,000 is a step of 1 / 1.2 million
-    for example in range(0, 60, 7):
-        weights = np.full(60, copies)
+    for example in range(0, examples, examples // 9 + 1):
+        weights = np.full(examples, copies)
         weights[example] += 1
         moved = weighted(metric, labels, predictions, weights) - weighted(metric, labels, predictions, weights * 0 + 1)
-        assert moved * weights.sum() == pytest.approx(values[example] - values.mean(), abs=1e-4)
+        assert moved * weights.sum() == pytest.approx(values[example] - values.mean(), abs=apart)
 
 
 def weighted(metric: str, labels: list[str], predictions: list[str], weights: np.ndarray) -> float:

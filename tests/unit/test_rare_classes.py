@@ -144,7 +144,7 @@ def test_numbers_of_the_table_are_those_of_the_records(folder: Path) -> None:
     compared = found["lora"].against_control
     assert compared is not None and compared.difference is not None
     assert compared.difference.estimate == pytest.approx((lora - full).mean())
-    assert compared.difference.low == pytest.approx(crossed_interval(lora - full).low)
+    assert compared.alone is not None and compared.alone.low == pytest.approx(crossed_interval(lora - full).low)
     z2 = 1.959964**2
     assert found["majority"].rare == 0.0, "no spread is no certainty:"
     assert found["majority"].interval == pytest.approx((0.0, z2 / (lora.shape[1] + z2)))

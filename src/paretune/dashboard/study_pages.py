@@ -25,6 +25,7 @@ from paretune.dashboard.tail import News, Place, read_tail
 from paretune.dashboard.words import ago, refusal_text, run_state, trouble_text
 from paretune.records.schema import Measurements
 from paretune.report.build import study_page
+from paretune.report.choice import other_question
 from paretune.report.classes import classes_sheet, pairs_sheet, shown_method, worst_text
 from paretune.report.draws import Draws, chances, draws_of
 from paretune.report.effect_figures import effect_figure, parallel_figure
@@ -90,14 +91,16 @@ def budget_part(desk: Desk, entry: StudyEntry, words: Words) -> str:
 
     def make(found: Gathered, facts: StudyFacts) -> str:
         draws, figures = draws_of(facts), front_figures(facts, words)
-        remarks: list[str] = []
+        remarks = [other_question(facts.study.control, facts.study.margin, words)]
         if len(facts.study.seeds) == 1:
             remarks.append(words.say("One seed: the chances tell of the test examples alone, not of other seeds."))
         if draws is not None and len(draws.methods) == 1:
             remarks.append(words.say("One method was scored and measured: there is nothing to choose from."))
         if draws is not None and draws.left_out:
             names = {"methods": words.series(draws.left_out)}
-            remarks.append(words.say("Left out, without a scored run or a measured cost: {methods}.", names))
+            remarks.append(
+                words.say("Left out, without a scored run or a cost that may be compared: {methods}.", names)
+            )
         values = {
             "troubles": _troubles(found, words),
             "remarks": remarks,

@@ -33,7 +33,7 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
         "why": "Why this one",
         "scores": "Scores",
         "scores_note": (
-            "Mean over the method's seeds with its 95 % interval (Student's t); “this model” is the one here."
+            "Mean over the method's seeds, 95 % interval over seeds and test texts; “this model” is the one here."
         ),
         "head": "| split | metric | mean [95 %] | seeds | this model |",
         "cost": "Cost",
@@ -84,7 +84,7 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
         "why": "Почему выбран он",
         "scores": "Качество",
         "scores_note": (
-            "Среднее по повторам метода с 95-процентным интервалом (t Стьюдента); «эта модель» — та, что лежит здесь."
+            "Среднее по повторам метода, 95-процентный интервал по повторам и тестовым текстам; «эта модель» — эта."
         ),
         "head": "| выборка | метрика | среднее [95 %] | повторы | эта модель |",
         "cost": "Цена",

@@ -1,8 +1,7 @@
 """Which run of a study to ship: the method that the study's own statistics support within a budget, and why.
 
-The rule is that of the report's answer (`report/answer.py`): of the methods that are shown to be better than the
-control or equivalent to it, the one of least peak memory. Where nothing is shown, the cheapest adaptation that is not
-shown to be worse, and the sentence says so. Not here: new statistics, or the export itself.
+The rule is the report's own (`report/choice.py`), over the adaptations that fit the budget: a baseline is no model to
+export, and where the rule names one the sentence says so. Not here: new statistics, or the export itself.
 
     choose_run(StudyFolder(Path("runs/demo")), memory_bytes=2**30, seconds=None, lang="en").why["en"]
 """
@@ -11,14 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from paretune.core.errors import ConfigError, said
 from paretune.records.store import RunFolder, StudyFolder
-from paretune.report.facts import MEASURED, MethodFacts, StudyFacts, gather
+from paretune.report.choice import Reason, cheapest, chosen, rule_text
+from paretune.report.facts import LEVEL, MethodFacts, StudyFacts, gather
 from paretune.report.faults import faults_note
-from paretune.report.tables import MethodRow, metric_name, rows_of
+from paretune.report.tables import MethodRow, levelled, metric_name, rows_of
 from paretune.report.wording import LANGUAGES, Words
 from paretune.stats.metrics import metric_named
+
+Why = Reason | Literal["no_control", "alone"]
 
 # Sentences of this file alone; the report's catalogues hold what pages say.
 _TEXTS: Mapping[str, Mapping[str, str]] = {
@@ -43,6 +46,8 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
         "budget": "; within the budget of {limits}",
         "not_beaten": "; it is not shown to beat the baseline: {baselines}",
         "seed": "; of its seeds, {seed} has the best validation score",
+        "uncorrected": "; with a correction for the number of methods compared this equivalence is not shown",
+        "baseline": "; the study's answer is the baseline {baseline}, which is no model to export",
         "by_hand": "{method}, seed {seed}: chosen by hand, run {run}",
     },
     "ru": {
@@ -70,6 +75,8 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
         "budget": "; в пределах {limits}",
         "not_beaten": "; не показано, что он лучше базового метода: {baselines}",
         "seed": "; из его повторов лучшая оценка на проверочных данных у номера {seed}",
+        "uncorrected": "; с поправкой на число сравниваемых методов эта равноценность не показана",
+        "baseline": "; ответ исследования — базовый метод {baseline}, но экспортировать в нём нечего",
         "by_hand": "{method}, повтор {seed}: выбрано вручную, прогон {run}",
     },
 }
@@ -106,7 +113,9 @@ def choose_run(folder: StudyFolder, memory_bytes: int | None, seconds: float | N
         raise ConfigError(_too_dear(allowed, memory_bytes, seconds, Words(lang)))
     best, reason = _best(facts, rows, fitting)
     seed = best_seed(facts, facts.by_label[best.method])
-    why = {one: _sentence(facts, rows, best, reason, seed, memory_bytes, seconds, Words(one)) for one in LANGUAGES}
+    why = {
+        one: _sentence(facts, rows, fitting, best, reason, seed, memory_bytes, seconds, Words(one)) for one in LANGUAGES
+    }
     why = {one: f"{text} {faults_note(Words(one), facts)}".strip() for one, text in why.items()}
     run = RunFolder(folder.path / "runs" / facts.by_label[best.method].runs[seed].id)
     return Choice(run, best.method, why, decided=reason not in ("undecided", "no_control", "alone"))
@@ -123,7 +132,7 @@ def chosen_by_hand(run: RunFolder) -> Choice:
 def _fits(row: MethodRow, memory_bytes: int | None, seconds: float | None) -> bool:
     """Whether what was measured lies within the budget; a cost that was not measured fits no budget."""
     for cost, limit in ((row.peak_memory_bytes, memory_bytes), (row.train_seconds, seconds)):
-        if limit is not None and (cost is None or cost.grade not in MEASURED or cost.value > limit):
+        if limit is not None and (cost is None or not cost.ranked or cost.value > limit):
             return False
     return True
 
@@ -146,30 +155,15 @@ def _limits(memory_bytes: int | None, seconds: float | None, words: Words) -> st
     return ", ".join([*parts, *([words.duration(seconds)] if seconds is not None else [])])
 
 
-def _cheapest(rows: list[MethodRow]) -> MethodRow:
-    """The least peak memory; where not all of it was measured, better quality wins, as in the report's answer."""
-    if all(row.peak_memory_bytes and row.peak_memory_bytes.grade in MEASURED for row in rows):
-        return min(rows, key=_memory)
-    return max(rows, key=lambda row: (row.verdict == "better", not row.control, row.quality or 0.0))
-
-
-def _best(facts: StudyFacts, rows: list[MethodRow], fitting: list[MethodRow]) -> tuple[MethodRow, str]:
+def _best(facts: StudyFacts, rows: list[MethodRow], fitting: list[MethodRow]) -> tuple[MethodRow, Why]:
     """The row to take among those that fit, and the key of the reason."""
     control = next((row for row in rows_of(facts) if row.control), None)
     if control is None or not control.scored_runs:
-        return _cheapest(fitting), "no_control" if len(rows) > 1 else "alone"
-    shown = [row for row in fitting if row.verdict in ("better", "equivalent")]
-    if shown:
-        best = _cheapest([*shown, *(row for row in fitting if row.control)])
-        better = [row for row in shown if row.verdict == "better"]
-        if best.control and better:
-            best = _cheapest(better)
-        return best, "control_cheapest" if best.control else best.verdict or "undecided"
+        return cheapest(fitting)[0], "no_control" if len(rows) > 1 else "alone"
     if len(rows) == 1 and rows[0].control:
         return rows[0], "alone"
-    if all(row.control for row in fitting) and not any(row.verdict == "undecided" for row in rows):
-        return fitting[0], "control_best"
-    return _cheapest(fitting), "undecided"
+    found = chosen(fitting, rows)
+    return found.row, found.reason
 
 
 def best_seed(facts: StudyFacts, method: MethodFacts) -> int:
@@ -187,8 +181,9 @@ def best_seed(facts: StudyFacts, method: MethodFacts) -> int:
 def _sentence(
     facts: StudyFacts,
     rows: list[MethodRow],
+    fitting: list[MethodRow],
     best: MethodRow,
-    reason: str,
+    reason: Why,
     seed: int,
     memory_bytes: int | None,
     seconds: float | None,
@@ -204,14 +199,21 @@ def _sentence(
         control=facts.study.control,
         margin=words.number(facts.study.margin),
         difference=words.number(best.difference or 0.0, signed=True),
-        interval=words.spread(*spread, signed=True) if spread else "—",
+        interval=levelled(words, spread, best.difference_level) if spread else "—",
         memory=texts["memory"].format(own=own, other=other) if own and other else "",
         cost=texts["cost"].format(own=own) if own else "",
     )
     if memory_bytes is not None or seconds is not None:
         text += texts["budget"].format(limits=_limits(memory_bytes, seconds, words))
+    if reason == "equivalent" and best.tost_holm is not None and best.tost_holm > 1 - LEVEL:
+        text += texts["uncorrected"]
+    answered = chosen([row for row in rows_of(facts) if row.scored_runs])
+    if answered.row.family == "baseline" and answered.reason in ("better", "equivalent"):
+        text += texts["baseline"].format(baseline=answered.row.method)
     if best.baselines_not_beaten:
         text += texts["not_beaten"].format(baselines=words.series(list(best.baselines_not_beaten)))
     if best.scored_runs > 1:
         text += texts["seed"].format(seed=seed)
+    if reason in ("better", "equivalent", "control_cheapest"):
+        return f"{text}. {rule_text(chosen(fitting, rows), words)}."
     return text + "."

@@ -20,7 +20,6 @@ from paretune.records.bundle import Abstention, RiskPoint, Score
 from paretune.records.schema import RunSpec
 from paretune.records.store import RunFolder
 from paretune.report.facts import StudyFacts
-from paretune.stats.intervals import t_interval
 from paretune.stats.metrics import METRICS, score
 from paretune.stats.selective import (
     at_threshold,
@@ -30,8 +29,6 @@ from paretune.stats.selective import (
     fit_threshold,
     risk_coverage,
 )
-
-LEVEL = 0.95
 
 
 def scores_of(facts: StudyFacts, run: RunFolder) -> list[Score]:
@@ -51,7 +48,7 @@ def scores_of(facts: StudyFacts, run: RunFolder) -> list[Score]:
         for metric in sorted(METRICS, key=lambda one: one != facts.metric):
             own = score(metric, labels, said_n)
             values = method.seed_scores(metric, split) if method is not None and counted else [own]
-            interval = t_interval(values, LEVEL) if len(values) > 1 else None
+            interval = method.quality(metric, split) if method is not None and counted else None
             found.append(
                 Score(
                     metric=metric,

@@ -32,7 +32,7 @@ SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down"
 
 @dataclass(frozen=True)
 class AmountPoint:
-    """Quality of a method with so many training texts: mean and t interval over seeds (None with one seed)."""
+    """Quality of a method with so many training texts: mean and interval (None with one seed)."""
 
     texts: int
     method: str
@@ -101,8 +101,9 @@ def amount_sheet(studies: Sequence[StudyFacts], words: Words) -> Sheet | None:
     lines.append((Cell(words.say("which way wins"), kind="name"), *winners))
     columns = [words.plural("{n} training text", "{n} training texts", _texts(facts)) for facts in ordered]
     note = words.say(
-        "Mean of {metric} over seeds, in small print the 95 % interval over them. A way wins where it has the best "
-        "quality in at least 95 % of {draws} resampled sets of seeds and test examples; their shares stand below.",
+        "Mean of {metric} over seeds, in small print the 95 % interval over seeds and test texts. A way wins where it "
+        "has the best quality in at least 95 % of {draws} resampled sets of seeds and test examples; their shares "
+        "stand below.",
         {"metric": metric_name(words, ordered[0].metric), "draws": words.count(PARETO_DRAWS)},
     )
     return Sheet(_title(words), (words.say("method"), *columns), tuple(lines), (note,))
@@ -213,8 +214,8 @@ def amount_figure(studies: Sequence[StudyFacts], words: Words) -> ink.Figure | N
         return None
     metric = by_amount(studies)[0].metric
     caption = words.say(
-        "Point: mean over seeds; upright line: 95 % interval of Student's t. The points of one amount are set side by "
-        "side, so that their intervals can be told apart; the axis is logarithmic."
+        "Point: mean over seeds; upright line: 95 % interval over seeds and test texts. The points of one amount are "
+        "set side by side, so that their intervals can be told apart; the axis is logarithmic."
     )
     data: list[JsonObject] = [dict(vars(point)) for point in points]
     wide, narrow = (amount_chart(points, metric, words, width) for width in (WIDE, NARROW))

@@ -12,11 +12,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from paretune.records.store import StudyFolder
+from paretune.report.choice import chosen, rule_text
+from paretune.report.cost_sheets import at_the_edge
 from paretune.report.exploration_findings import untested_in_answer
-from paretune.report.facts import MEASURED, StudyFacts, gather
+from paretune.report.facts import LEVEL, StudyFacts, gather
 from paretune.report.faults import faults_note
-from paretune.report.tables import MethodRow, metric_name, more_seeds_text, quality_text, rows_of, runs_text
+from paretune.report.tables import (
+    MethodRow,
+    cost_text,
+    levelled,
+    metric_name,
+    more_seeds_text,
+    quality_text,
+    rows_of,
+    runs_text,
+)
 from paretune.report.wording import Words
+
+MOST_NAMES = 4
 
 
 def answer(folder: Path, lang: str) -> str:
@@ -31,12 +44,27 @@ def answer(folder: Path, lang: str) -> str:
 
 def answer_of(facts: StudyFacts, rows: list[MethodRow], words: Words) -> str:
     """The answer from gathered facts and their rows; a pilot's says so."""
-    sentence = _sentence(facts, rows, words)
+    sentence, rule = _sentence(facts, rows, words), _rule(rows, words)
     if facts.study.pilot:
         seeds = words.plural("pilot: {n} seed", "pilot: {n} seeds", len(facts.study.seeds))
         sentence = f"{sentence.removesuffix('.')} ({seeds})."
-    parts = (sentence, untested_in_answer(facts.exploration, words), faults_note(words, facts))
-    return " ".join(part for part in parts if part)
+    return " ".join(part for part in (sentence, rule, *left_open(facts, words), faults_note(words, facts)) if part)
+
+
+def left_open(facts: StudyFacts, words: Words) -> list[str]:
+    """Sentences on what the study leaves open beside its verdicts: choices of the search at an edge, ties, classes
+    that no test text has. Each says what it means for the answer; nothing where nothing is open."""
+    sentences: list[str] = []
+    if edge := [one.method for one in facts.study.selections if at_the_edge(one)]:
+        names = words.series(edge) if len(edge) <= MOST_NAMES else words.plural("{n} method", "{n} methods", len(edge))
+        sentences.append(
+            words.say(
+                "Left open: the chosen learning rate is the lowest or the highest tried, so a wider search might do "
+                "better: {methods}.",
+                {"methods": names},
+            )
+        )
+    return [*sentences, *filter(None, [untested_in_answer(facts.exploration, words)])]
 
 
 def _sentence(facts: StudyFacts, rows: list[MethodRow], words: Words) -> str:
@@ -62,18 +90,16 @@ def _sentence(facts: StudyFacts, rows: list[MethodRow], words: Words) -> str:
     supported = [row for row in scored if row.control or row.verdict in ("better", "equivalent")]
     if len(supported) == 1:
         return _control_remains(facts, scored, words)
-    best, better = _cheapest(supported), [row for row in supported if row.verdict == "better"]
-    if best.control and better:
-        best = _cheapest(better)
-    return _trade_off(facts, best, control, supported, words)
+    best = chosen(scored)
+    return _trade_off(facts, best.row, control, supported, words)
 
 
-def _cheapest(rows: list[MethodRow]) -> MethodRow:
-    """The least peak memory; only measured figures are ranked, and better quality wins where memory is not measured."""
-    measured = [row for row in rows if row.peak_memory_bytes and row.peak_memory_bytes.grade in MEASURED]
-    if len(measured) == len(rows):
-        return min(measured, key=lambda row: row.peak_memory_bytes.value if row.peak_memory_bytes else 0.0)
-    return max(rows, key=lambda row: (row.verdict == "better", not row.control, row.quality or 0.0))
+def _rule(rows: list[MethodRow], words: Words) -> str:
+    """By which rule a method was taken; empty where nothing is shown, so that none was."""
+    scored = [row for row in rows if row.scored_runs]
+    if not any(row.control for row in scored) or not any(row.verdict in ("better", "equivalent") for row in scored):
+        return ""
+    return f"{rule_text(chosen(scored), words)}."
 
 
 def _control_remains(facts: StudyFacts, scored: list[MethodRow], words: Words) -> str:
@@ -128,7 +154,7 @@ def _trade_off(facts: StudyFacts, best: MethodRow, control: MethodRow, supported
             "control": control.method,
             "metric": metric,
             "difference": words.number(best.difference or 0.0, signed=True),
-            "interval": words.spread(*spread, signed=True) if spread else words.say("no interval"),
+            "interval": levelled(words, spread, best.difference_level) if spread else words.say("no interval"),
             "margin": words.number(facts.study.margin),
             "memory": _memory(words, best),
             "control_memory": _memory(words, control),
@@ -155,6 +181,8 @@ def _caveats(best: MethodRow, supported: list[MethodRow], words: Words) -> str:
     if better and best.verdict != "better":
         names = {"methods": words.series(better)}
         text += words.say("; better than the control in quality, for more memory: {methods}", names)
+    if best.verdict == "equivalent" and best.tost_holm is not None and best.tost_holm > 1 - LEVEL:
+        text += words.say("; with a correction for the number of methods compared this equivalence is not shown")
     if best.baselines_not_beaten:
         names = {"baselines": words.series(list(best.baselines_not_beaten))}
         text += words.say("; it is not shown to beat the baseline: {baselines}", names)
@@ -162,4 +190,4 @@ def _caveats(best: MethodRow, supported: list[MethodRow], words: Words) -> str:
 
 
 def _memory(words: Words, row: MethodRow) -> str:
-    return words.size(row.peak_memory_bytes.value) if row.peak_memory_bytes else words.say("not measured")
+    return cost_text(row.peak_memory_bytes, words.size) if row.peak_memory_bytes else words.say("not measured")

@@ -47,6 +47,7 @@ class WeighedAspect:
     interval: Interval | None
     margin: float | None
     verdict: Literal["supported", "refuted", "undecided", "not_measured"]
+    level: float = LEVEL
 
 
 def weigh_aspect(condition: AspectCondition, facts: StudyFacts) -> WeighedAspect:
@@ -73,13 +74,13 @@ def _forgets(found: ForgettingRow) -> WeighedAspect:
 
 
 def _against_control(condition: AspectCondition, compared: Comparison | None, margin: float) -> WeighedAspect:
-    difference = compared.difference if compared is not None else None
-    if compared is None or difference is None:
+    if compared is None or compared.zero is None or compared.margin is None:
         return WeighedAspect(None, margin, "not_measured")
+    tested = compared.zero if condition.rule == "better" else compared.margin
+    low, high = tested.interval.low, tested.interval.high
     if condition.rule == "better":
-        significant = compared.p_holm is not None and compared.p_holm <= 1 - LEVEL
-        shown, refuted = significant and difference.low > 0, difference.high <= 0
+        shown, refuted = low > 0, high <= 0
     else:
-        shown = compared.verdict == "equivalent"
-        refuted = difference.low >= margin or difference.high <= -margin
-    return WeighedAspect(difference, margin, "supported" if shown else "refuted" if refuted else "undecided")
+        shown, refuted = compared.verdict == "equivalent", low >= margin or high <= -margin
+    verdict = "supported" if shown else "refuted" if refuted else "undecided"
+    return WeighedAspect(tested.interval, margin, verdict, tested.level)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from paretune.report.choice import other_question
 from paretune.report.draws import Draws, chances, draws_of
 from paretune.report.facts import PARETO_DRAWS, StudyFacts
 from paretune.report.front import SURE
@@ -130,7 +131,7 @@ def budget_sheet(facts: StudyFacts, words: Words) -> Sheet | None:
     columns = (
         words.say("budget"),
         words.say("methods that fit"),
-        words.say("the best of them"),
+        words.say("the highest quality"),
         words.say("probability to be the best"),
     )
     title = words.say("At equal memory and at equal time")
@@ -139,17 +140,18 @@ def budget_sheet(facts: StudyFacts, words: Words) -> Sheet | None:
 
 def _notes(facts: StudyFacts, draws: Draws, words: Words) -> list[str]:
     notes = [
+        other_question(facts.study.control, facts.study.margin, words),
         words.say(
             "Each budget limits one cost alone and is taken from the records. Probability: the share of {draws} "
             "resampled sets of seeds and test examples in which a method has the best quality of those that fit; below "
             "95 % the best one is undecided. Measured costs are compared: that a run would fit under a cap of that "
             "size is not claimed.",
             {"draws": words.count(PARETO_DRAWS)},
-        )
+        ),
     ]
     if len(facts.study.seeds) == 1:
         notes.append(words.say("One seed: the chances tell of the test examples alone, not of other seeds."))
     if draws.left_out:
         names = {"methods": words.series(draws.left_out)}
-        notes.append(words.say("Left out, without a scored run or a measured cost: {methods}.", names))
+        notes.append(words.say("Left out, without a scored run or a cost that may be compared: {methods}.", names))
     return notes

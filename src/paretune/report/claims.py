@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, assert_never
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -24,11 +24,14 @@ from paretune.report.aspect_claims import AspectCondition, weigh_aspect
 from paretune.report.bench_claims import BenchCondition, weigh_bench
 from paretune.report.bench_lines import BenchLine
 from paretune.report.bench_sheets import figure_text
+from paretune.report.costs import Costs, Resource
 from paretune.report.effect_claims import EffectCondition, weigh_effect
-from paretune.report.facts import LEVEL, MEASURED, MethodFacts, StudyFacts, bounds
+from paretune.report.facts import LEVEL, MEASURED, MethodFacts, ScoredRun, StudyFacts, bounds
+from paretune.report.tables import levelled
 from paretune.report.wording import Words
-from paretune.stats.compare import compare
+from paretune.stats.compare import Comparison, Tested, compare
 from paretune.stats.intervals import Interval, t_interval
+from paretune.stats.metrics import metric_named
 
 Verdict = Literal["supported", "refuted", "undecided", "not_measured"]
 Rule = Literal["better", "not_worse", "equivalent", "at_most", "at_least", "one_class", "never_one_class"]
@@ -107,7 +110,9 @@ class Ledger(Settings):
 
 
 class Evidence(Settings):
-    """What one condition came to: a difference or a ratio with its 95 % interval, and the runs behind it.
+    """What one condition came to: a difference or a ratio with its interval at `level`, and the runs behind it.
+
+    The interval is the one that the verdict was taken from.
 
     Of a bench line: its figure, its file in the place of the runs, its date and processor.
     """
@@ -122,6 +127,7 @@ class Evidence(Settings):
     bench: bool = False
     date: str = ""
     processor: str = ""
+    level: float = LEVEL
 
 
 class Judged(Settings):
@@ -222,10 +228,12 @@ def _weighed(condition: Condition, facts: StudyFacts | None) -> Evidence:
     if not seeds:
         return nothing
     run_ids = [side.runs[seed].id for side in (method, than) for seed in seeds]
+    level = LEVEL
     if condition.rule in QUALITY_RULES:
-        interval, verdict = _quality(condition, facts, method, than)
+        tested, verdict = _quality(condition, facts, method, than)
+        interval, level = (tested.interval, tested.level) if tested is not None else (None, LEVEL)
     else:
-        interval, verdict = _ratio(condition, method, than, seeds)
+        interval, verdict = _ratio(condition, method, than, seeds, Costs(facts))
     if interval is None:
         return nothing
     ends = (interval.low, interval.high) if math.isfinite(interval.high) else (None, None)
@@ -236,6 +244,7 @@ def _weighed(condition: Condition, facts: StudyFacts | None) -> Evidence:
             "high": ends[1],
             "verdict": verdict,
             "run_ids": run_ids,
+            "level": level,
         }
     )
 
@@ -259,6 +268,7 @@ def _of_aspect(condition: AspectCondition, facts: StudyFacts | None) -> Evidence
         "high": high,
         "limit": found.margin,
         "verdict": found.verdict,
+        "level": found.level,
         "run_ids": [run.id for side in sides for _, run in sorted(side.runs.items())],
     }
     return nothing.model_copy(update=update)
@@ -333,51 +343,91 @@ def _method(facts: StudyFacts, study: str, label: str) -> MethodFacts:
 
 def _quality(
     condition: Condition, facts: StudyFacts, method: MethodFacts, than: MethodFacts
-) -> tuple[Interval | None, Verdict]:
-    """The crossed interval of method − than, and what the rule says of it."""
+) -> tuple[Tested | None, Verdict]:
+    """The interval of method − than that the rule is decided by, and what it says of it."""
     values = {one.label: one.examples(facts.metric, condition.split) for one in (method, than)}
-    margin = condition.margin or facts.study.margin
-    found = compare(values, than.label, margin, LEVEL)[0]
-    if found.difference is None:
+    margin, bounds_of_difference = condition.margin or facts.study.margin, metric_named(facts.metric).difference_bounds
+    level = _level(condition, facts)
+    found = compare(values, than.label, margin, level, bounds_of_difference)[0]
+    if found.zero is None or found.margin is None:
         return None, "not_measured"
-    low, high = found.difference.low, found.difference.high
-    if condition.rule == "better":
-        shown = low > 0 and _significant(condition, facts)
-        verdict: Verdict = "supported" if shown else "refuted" if high <= 0 else "undecided"
-    elif condition.rule == "not_worse":
-        verdict = "supported" if low > -margin else "refuted" if high <= -margin else "undecided"
-    else:
-        outside = low >= margin or high <= -margin
-        verdict = "supported" if found.verdict == "equivalent" else "refuted" if outside else "undecided"
-    return found.difference, verdict
+    tested = found.margin if condition.rule == "equivalent" else found.zero
+    low, high = tested.interval.low, tested.interval.high
+    match condition.rule:
+        case "better":
+            shown = low > 0 and _significant(condition, facts)
+            verdict = "supported" if shown else "refuted" if high <= 0 else "undecided"
+        case "not_worse":
+            verdict = "supported" if low > -margin else "refuted" if high <= -margin else "undecided"
+        case "equivalent":
+            outside = low >= margin or high <= -margin
+            verdict = "supported" if found.verdict == "equivalent" else "refuted" if outside else "undecided"
+        case "at_most" | "at_least" | "one_class" | "never_one_class":
+            raise ValueError(f"{condition.rule} is no rule about quality")
+        case _:
+            assert_never(condition.rule)
+    return tested, verdict
+
+
+def _in_the_table(condition: Condition, facts: StudyFacts) -> Comparison | None:
+    """The comparison to the control in the study's own table that a claim is about; None for other pairs."""
+    pair, control = {condition.method, str(condition.than)}, facts.study.control
+    if condition.split != "test" or control not in pair or len(pair) == 1:
+        return None
+    return facts.comparisons.get(next(iter(pair - {control})))
 
 
 def _significant(condition: Condition, facts: StudyFacts) -> bool:
     """Whether Holm's correction leaves a difference to the control significant; True for other pairs."""
-    pair, control = {condition.method, str(condition.than)}, facts.study.control
-    if condition.split != "test" or control not in pair or len(pair) == 1:
-        return True
-    other = facts.comparisons.get(next(iter(pair - {control})))
-    return other is not None and other.p_holm is not None and other.p_holm <= 1 - LEVEL
+    found = _in_the_table(condition, facts)
+    return found is None or (found.p_holm is not None and found.p_holm <= 1 - LEVEL)
+
+
+def _level(condition: Condition, facts: StudyFacts) -> float:
+    """Of "better" than the control, the level at which Holm's correction tests that method in the study's own table."""
+    found = _in_the_table(condition, facts) if condition.rule == "better" else None
+    return found.zero.level if found is not None and found.zero is not None else LEVEL
 
 
 def _ratio(
-    condition: Condition, method: MethodFacts, than: MethodFacts, seeds: list[int]
+    condition: Condition, method: MethodFacts, than: MethodFacts, seeds: list[int], costs: Costs
 ) -> tuple[Interval | None, Verdict]:
-    """The geometric mean over shared seeds of the ratio of costs, with Student's t over its logarithm."""
+    """The geometric mean over shared seeds of the ratio of costs, with Student's t over its logarithm.
+
+    Seeds of which one run's cost may not be compared are left out.
+    """
     assert condition.cost is not None and condition.ratio is not None, "checked by the model"
-    pairs = [[_cost(condition.cost, one.runs[seed].measurements) for one in (method, than)] for seed in seeds]
-    if any(not value for pair in pairs for value in pair):
+    runs = [(method.runs[seed], than.runs[seed]) for seed in seeds]
+    pairs = [
+        [_cost(condition.cost, one.measurements) for one in pair]
+        for pair in runs
+        if _alike(condition.cost, pair, costs)
+    ]
+    if not pairs or any(not value for pair in pairs for value in pair):
         return None, "not_measured"
     logs = np.log([[float(value or 0) for value in pair] for pair in pairs])
     differences = logs[:, 0] - logs[:, 1]
-    if len(seeds) == 1:
+    if len(pairs) == 1:
         return Interval(math.exp(differences[0]), -math.inf, math.inf, 0.0), "undecided"
     inner = t_interval(differences, LEVEL)
     interval = Interval(math.exp(inner.estimate), math.exp(inner.low), math.exp(inner.high), inner.df)
     below, above = interval.high <= condition.ratio, interval.low >= condition.ratio
     holds, fails = (below, above) if condition.rule == "at_most" else (above, below)
     return interval, "supported" if holds else "refuted" if fails else "undecided"
+
+
+def _alike(cost: Cost, pair: tuple[ScoredRun, ScoredRun], costs: Costs) -> bool:
+    """Whether the costs of two runs may be compared, as far as that is no matter of their grade (`_cost`)."""
+    match cost:
+        case "peak_memory" | "memory_above_imports":
+            resource: Resource = "memory"
+        case "train_seconds":
+            resource = "seconds"
+        case "trainable_parameters" | "adapter_bytes":
+            return True
+        case _:
+            assert_never(cost)
+    return all(not {*costs.doubts(run, resource)} - {"estimated"} for run in pair)
 
 
 def _cost(cost: Cost, measured: Measurements) -> float | None:
@@ -412,8 +462,7 @@ def _figure(one: Evidence, words: Words) -> str:
     text = words.number(one.estimate, digits, signed=quality)
     if one.low is None or one.high is None:
         return text
-    interval = words.spread(one.low, one.high, digits, signed=quality)
-    return f"{text} {interval}"
+    return f"{text} {levelled(words, (one.low, one.high), one.level, digits, signed=quality)}"
 
 
 def _bench_figure(value: float, date: str, words: Words) -> str:

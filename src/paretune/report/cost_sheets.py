@@ -12,21 +12,23 @@ from statistics import fmean
 
 from paretune.core.events import PHASES
 from paretune.records.plan_errors import PlanError, error_of
-from paretune.records.schema import Latency, Selection
+from paretune.records.schema import Grade, Latency, Selection
 from paretune.report.facts import MethodFacts, StudyFacts
 from paretune.report.sheets import Cell, Sheet, name_cell, or_not_measured
-from paretune.report.tables import Cost, MethodRow, metric_name, state_name
+from paretune.report.tables import Cost, MethodRow, cost_text, doubts_text, metric_name, ranking_notes, state_name
 from paretune.report.wording import Words
 
 
 def resources_sheet(rows: list[MethodRow], words: Words) -> Sheet:
     """Memory, time, energy, parameters, size and latency; means over scored runs."""
 
-    def cost(one: Cost | None, form: Callable[[float], str]) -> Cell:
+    def cost(one: Cost | None, form: Callable[[float], str], marked: bool = True) -> Cell:
         if one is None:
             return Cell(words.say("not measured"))
-        grade = grade_name(words, one.grade) if one.grade not in ("counter",) else ""
-        return Cell(form(one.value), grade)
+        grade = grade_name(words, one.grade) if one.grade != "counter" else ""
+        if not marked:
+            return Cell(form(one.value), grade)
+        return Cell(cost_text(one, form), doubts_text(one, words) or grade)
 
     lines: list[tuple[Cell, ...]] = []
     for row in rows:
@@ -40,7 +42,7 @@ def resources_sheet(rows: list[MethodRow], words: Words) -> Sheet:
                 cost(row.peak_memory_above_imports_bytes, words.size),
                 cost(row.train_seconds, words.duration),
                 cost(row.train_cpu_seconds, words.duration),
-                cost(row.energy_joules, words.energy),
+                cost(row.energy_joules, words.energy, marked=False),
                 Cell(or_not_measured(row.trainable_parameters, words.compact, words), share),
                 Cell(words.size(row.adapter_bytes) if row.adapter_bytes is not None else "—"),
             )
@@ -58,15 +60,15 @@ def resources_sheet(rows: list[MethodRow], words: Words) -> Sheet:
     return Sheet(words.say("What it costs"), columns, tuple(lines), tuple(grade_notes(rows, words)))
 
 
-def grade_name(words: Words, grade: str) -> str:
+def grade_name(words: Words, grade: Grade) -> str:
     """A grade in words."""
-    names = {
+    names: dict[Grade, str] = {
         "counter": words.say("counted"),
         "sampled": words.say("sampled"),
         "estimated": words.say("estimated"),
         "assumed": words.say("assumed"),
     }
-    return names.get(grade, grade)
+    return names[grade]
 
 
 def grade_notes(rows: list[MethodRow], words: Words) -> list[str]:
@@ -82,6 +84,7 @@ def grade_notes(rows: list[MethodRow], words: Words) -> list[str]:
             "computed from other "
             "figures; assumed — a constant. Nothing is ranked by an estimated or assumed figure."
         ),
+        *ranking_notes(rows, words),
     ]
     if any(row.energy_joules and row.energy_joules.grade in ("estimated", "assumed") for row in rows):
         notes.append(words.say("Energy was not measured but estimated, so it stands in no comparison."))
@@ -143,7 +146,7 @@ def search_sheet(facts: StudyFacts, words: Words) -> Sheet:
             "Every trained method got the same number of trials; the choice was made on validation data alone."
         )
     notes = [note]
-    if edge := [one.method for one in facts.study.selections if _at_the_edge(one)]:
+    if edge := [one.method for one in facts.study.selections if at_the_edge(one)]:
         notes.append(
             words.say(
                 "The chosen rate is the lowest or the highest tried, so a wider search might do better: {methods}.",
@@ -153,7 +156,7 @@ def search_sheet(facts: StudyFacts, words: Words) -> Sheet:
     return Sheet(words.say("Search for the learning rate"), columns, tuple(lines), tuple(notes), frozenset({2}))
 
 
-def _at_the_edge(selection: Selection) -> bool:
+def at_the_edge(selection: Selection) -> bool:
     """Whether the best of several learning rates has no neighbour on one side."""
     tried = [float(rate) for rate in selection.trials]
     return len(tried) > 1 and selection.learning_rate in (min(tried), max(tried))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from paretune.core.config import JsonObject
-from paretune.records.schema import Measurements
-from paretune.report.facts import MEASURED, PARETO_DRAWS, StudyFacts
+from paretune.report.costs import Costs
+from paretune.report.facts import PARETO_DRAWS, StudyFacts
 from paretune.stats.budget import shares_of_best
 from paretune.stats.pareto import resampled
 
@@ -24,7 +24,7 @@ MILLISECOND = 1e-3
 
 @dataclass(frozen=True)
 class Draws:
-    """`points_dmk`: quality, peak memory in bytes, training seconds; `left_out`: methods without a measured cost."""
+    """`points_dmk`: quality, peak memory in bytes, training seconds; `left_out`: methods without comparable costs."""
 
     methods: list[str]
     points_dmk: np.ndarray
@@ -34,12 +34,12 @@ class Draws:
 
 def draws_of(facts: StudyFacts) -> Draws | None:
     """The draws of a study; None where no method has quality, memory and time."""
+    judged = Costs(facts)
     costs: dict[str, dict[int, tuple[float, float]]] = {}
     for method in facts.scored:
-        found = {seed: _costs(run.measurements) for seed, run in method.runs.items()}
-        known = {seed: cost for seed, cost in found.items() if cost is not None}
-        if len(known) == len(found) and method.label in facts.example_values:
-            costs[method.label] = known
+        memory, seconds = judged.by_seed(method, "memory"), judged.by_seed(method, "seconds")
+        if memory is not None and seconds is not None and method.label in facts.example_values:
+            costs[method.label] = {seed: (memory[seed], seconds[seed]) for seed in method.runs}
     left_out = [method.label for method in facts.methods if method.label not in costs]
     quality = {label: values for label, values in facts.example_values.items() if label in costs}
     if not quality:
@@ -53,13 +53,6 @@ def draws_of(facts: StudyFacts) -> Draws | None:
         for label in quality
     ]
     return Draws(list(quality), points_dmk, np.asarray(means), left_out)
-
-
-def _costs(one: Measurements) -> tuple[float, float] | None:
-    """Peak memory and training time, where both were measured (SCIENCE 8)."""
-    if one.peak_memory_bytes.grade not in MEASURED or one.train_seconds.grade not in MEASURED:
-        return None
-    return one.peak_memory_bytes.value, one.train_seconds.value
 
 
 def chances(draws: Draws, memory_bytes: float, seconds: float) -> dict[str, float]:

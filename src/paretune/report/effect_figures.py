@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from paretune.core.config import JsonObject
 from paretune.report import ink
+from paretune.report.costs import Costs
 from paretune.report.factors import Effects, Group, level_text
 from paretune.report.facts import StudyFacts, bounds
 from paretune.report.front import cost_axes
@@ -168,13 +170,12 @@ def parallel_axes(facts: StudyFacts, group: Group, words: Words) -> list[Axis]:
     axes = [_levels(name, levels, group, methods, words) for name, levels in group.factors.items()]
     quality = {label: facts.quality[label].estimate for label in methods}
     axes.append(_numbers(metric_name(words, facts.metric), quality, words.number))
+    judged = Costs(facts)
     for cost in cost_axes(words)[:2]:
         found: dict[str, float] = {}
         for label in methods:
-            values = [cost.read(run.measurements) for run in facts.by_label[label].runs.values()]
-            known = [value for value in values if value is not None]
-            if values and len(known) == len(values):
-                found[label] = sum(known) / len(known)
+            if by_seed := cost.by_seed(judged, facts.by_label[label]):
+                found[label] = fmean(by_seed.values())
         if len(found) == len(methods):
             axes.append(_numbers(cost.title, found, cost.form))
     return axes

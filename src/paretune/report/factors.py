@@ -21,6 +21,7 @@ from paretune.report.facts import LEVEL, StudyFacts
 from paretune.report.wording import Words
 from paretune.stats.designs import Level, coded
 from paretune.stats.effects import Fit, fit_effects
+from paretune.stats.metrics import metric_named
 
 DEFAULT = "default"
 ALPHA, ALPHA_RULE, RANK, STABILISED = "alpha", "alpha rule", "rank", "rank_stabilised"
@@ -122,7 +123,8 @@ def effects_of(facts: StudyFacts, group: Group, interactions: Sequence[tuple[str
         pairs = tuple(pair for pair in combinations(group.factors, 2) if _together(settings, *pair))
         return Effects(None, len(runs), columns, "together" if pairs else "confounded", pairs)
     values_re = np.stack([values for _, values in runs])
-    return Effects(fit_effects(settings, group.factors, values_re, interactions, LEVEL), len(runs), columns)
+    reach = metric_named(facts.metric).difference_bounds
+    return Effects(fit_effects(settings, group.factors, values_re, interactions, LEVEL, reach), len(runs), columns)
 
 
 def _together(settings: Sequence[Mapping[str, Level]], first: str, second: str) -> bool:

@@ -54,10 +54,11 @@ from paretune.report.integrity import (
     unlike_others,
 )
 from paretune.stats.compare import Comparison, compare
-from paretune.stats.intervals import Interval, t_interval
-from paretune.stats.metrics import METRICS, TOKEN_METRICS, all_scores, per_example, score
+from paretune.stats.intervals import Interval
+from paretune.stats.metrics import METRICS, TOKEN_METRICS, all_scores, metric_named, per_example, score
 from paretune.stats.paired import churn
 from paretune.stats.pareto import p_non_dominated
+from paretune.stats.quality import quality_interval
 
 RecordT = TypeVar("RecordT")
 LEVEL = 0.95
@@ -147,6 +148,10 @@ class MethodFacts:
         found = [run.splits[split] for _, run in sorted(self.runs.items()) if split in run.splits]
         return [score(metric, one.labels, one.predictions) for one in found]
 
+    def quality(self, metric: str, split: str = "test") -> Interval | None:
+        """Mean of a metric with its interval over seeds and examples of a split; None where it was not scored there."""
+        return quality_of([run.splits[split] for _, run in sorted(self.runs.items()) if split in run.splits], metric)
+
     def measurements(self) -> list[Measurements]:
         return [run.measurements for _, run in sorted(self.runs.items())]
 
@@ -205,7 +210,7 @@ class StudyFacts:
 
     @cached_property
     def quality(self) -> dict[str, Interval]:
-        """Mean of the headline metric over seeds with its t interval (unbounded where there is one seed)."""
+        """Mean of the headline metric with its interval over seeds and test examples (unbounded with one seed)."""
         found = {method.label: self.quality_on(method.label, "test") for method in self.scored}
         return {label: interval for label, interval in found.items() if interval is not None}
 
@@ -217,14 +222,13 @@ class StudyFacts:
             values = {label: by_seed for label, by_seed in found.items() if by_seed}
         if control not in values or len(values) < 2:
             return {}
-        return {one.method: one for one in compare(values, control, self.study.margin, LEVEL)}
+        bounds_of_difference = metric_named(self.metric).difference_bounds
+        found = compare(values, control, self.study.margin, LEVEL, bounds_of_difference)
+        return {one.method: one for one in found}
 
     def quality_on(self, label: str, split: str) -> Interval | None:
-        """Mean of the headline metric over seeds on any split; None where the method was not scored on it."""
-        values = self.by_label[label].seed_scores(self.metric, split)
-        if not values:
-            return None
-        return t_interval(values, LEVEL) if len(values) > 1 else Interval(values[0], -np.inf, np.inf, 0.0)
+        """Mean of the headline metric on any split; None where the method was not scored on it."""
+        return self.by_label[label].quality(self.metric, split)
 
     @cached_property
     def comparisons(self) -> dict[str, Comparison]:
@@ -246,7 +250,7 @@ class StudyFacts:
         found: dict[str, list[str]] = {label: [] for label in adaptations}
         for baseline in baselines:
             for label, comparison in self.against(baseline).items():
-                ends = bounds(comparison.difference)
+                ends = bounds(comparison.alone)
                 if label in found and (ends is None or ends[0] <= 0):
                     found[label].append(baseline)
         return found
@@ -269,6 +273,19 @@ class StudyFacts:
         return p_non_dominated(
             quality, {label: cost[label] for label in quality}, PARETO_DRAWS, rng=np.random.default_rng(0)
         )
+
+
+def quality_of(runs: Sequence[SplitPredictions], metric: str) -> Interval | None:
+    """Mean of a metric over runs of one method, with its interval over seeds and examples; None without a run.
+
+    Unbounded with one run or one example, which tell of no others.
+    """
+    if not runs:
+        return None
+    values = [score(metric, one.labels, one.predictions) for one in runs]
+    if len(runs) < 2 or len(runs[0].labels) < 2:
+        return Interval(float(np.mean(values)), -np.inf, np.inf, 0.0)
+    return quality_interval(metric, runs[0].labels, [one.predictions for one in runs], LEVEL)
 
 
 def bounds(interval: Interval | None) -> tuple[float, float] | None:

@@ -14,8 +14,9 @@ from paretune.core.config import JsonObject
 from paretune.report import axes, ink
 from paretune.report.facts import StudyFacts, bounds
 from paretune.report.sheets import plain
-from paretune.report.tables import MethodRow, difference_text, metric_name, quality_text, verdict_name
+from paretune.report.tables import MethodRow, difference_text, levelled, metric_name, quality_text, verdict_name
 from paretune.report.wording import Words
+from paretune.stats.compare import Verdict
 from paretune.stats.metrics import metric_named
 
 ROW_HEIGHT = 38
@@ -24,7 +25,7 @@ WIDE, NARROW = 480, 340
 
 @dataclass(frozen=True)
 class QualityPoint:
-    """Quality of one method: mean, t interval (None with one seed) and the value of each seed."""
+    """Quality of one method: mean, interval (None with one seed) and the value of each seed."""
 
     method: str
     quality: float
@@ -150,7 +151,7 @@ def quality_figure(facts: StudyFacts, words: Words) -> ink.Figure | None:
     ]
     columns = [words.say("method"), metric, words.say("95 % interval"), words.say("each seed")]
     caption = words.say(
-        "Point: mean over seeds; line: 95 % interval of Student's t; rings: single seeds. An arrow marks a "
+        "Point: mean over seeds; line: 95 % interval over seeds and test texts; rings: single seeds. An arrow marks a "
         "value left of the frame."
     )
     data: list[JsonObject] = [dict(vars(point)) for point in points]
@@ -160,21 +161,22 @@ def quality_figure(facts: StudyFacts, words: Words) -> ink.Figure | None:
 
 @dataclass(frozen=True)
 class DifferencePoint:
-    """Difference of one method to the control with its crossed interval and the verdict on it."""
+    """Difference of one method to the control, the verdict on it, and the interval it was taken from, at `level`."""
 
     method: str
     difference: float
     low: float
     high: float
-    verdict: str
+    verdict: Verdict
+    level: float | None
 
 
 def difference_data(rows: Sequence[MethodRow]) -> list[DifferencePoint]:
     """Methods whose difference has an interval, best first."""
     points = [
-        DifferencePoint(row.method, row.difference, *row.difference_interval, row.verdict or "undecided")
+        DifferencePoint(row.method, row.difference, *row.difference_interval, row.verdict, row.difference_level)
         for row in rows
-        if row.difference is not None and row.difference_interval is not None
+        if row.difference is not None and row.difference_interval is not None and row.verdict is not None
     ]
     return sorted(points, key=lambda point: -point.difference)
 
@@ -196,7 +198,7 @@ def difference_chart(points: Sequence[DifferencePoint], margin: float, words: Wo
         "worse": (words.say("worse"), ink.WORSE, "triangle-down"),
     }
     present = [verdicts[key] for key in verdicts if any(point.verdict == key for point in points)]
-    title = words.say("difference to the control")
+    title, interval = words.say("difference to the control"), words.say("interval of the verdict")
     rows: list[JsonObject] = [
         {
             "method": point.method,
@@ -207,7 +209,7 @@ def difference_chart(points: Sequence[DifferencePoint], margin: float, words: Wo
             "text": ("← " if point.difference < low else "") + words.number(point.difference, signed=True),
             words.say("verdict"): verdicts[point.verdict][0],
             title: words.number(point.difference, signed=True),
-            words.say("95 % interval"): words.spread(point.low, point.high, signed=True),
+            interval: levelled(words, (point.low, point.high), point.level),
         }
         for point in points
     ]
@@ -218,7 +220,7 @@ def difference_chart(points: Sequence[DifferencePoint], margin: float, words: Wo
     names, colours, shapes = ([one[part] for one in present] for part in range(3))
     tooltip = [
         {"field": "method", "title": words.say("method")},
-        *({"field": name} for name in (title, words.say("95 % interval"), words.say("verdict"))),
+        *({"field": name} for name in (title, interval, words.say("verdict"))),
     ]
     colour = {**verdict, "scale": {"domain": names, "range": colours}}
     layers: list[JsonObject] = [
@@ -268,8 +270,8 @@ def difference_figure(facts: StudyFacts, rows: Sequence[MethodRow], words: Words
         return None
     title = words.say("Difference to {control}", {"control": facts.study.control})
     caption = words.say(
-        "Line: 95 % interval over seeds and test examples together. Band: the study's margin of ±{margin}, "
-        "inside which a difference does not matter.",
+        "Line: the interval that the verdict was taken from, over seeds and test texts together (as in the table of "
+        "verdicts). Band: the study's margin of ±{margin}, inside which a difference does not matter.",
         {"margin": words.number(facts.study.margin)},
     )
     kept = [row for row in rows if row.difference_interval is not None]

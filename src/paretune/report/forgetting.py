@@ -15,14 +15,14 @@ import numpy as np
 
 from paretune.core.errors import RecordError, said
 from paretune.records.schema import EarlierRecord
-from paretune.report.facts import LEVEL, MethodFacts, StudyFacts, bounds, with_width
+from paretune.report.facts import LEVEL, MethodFacts, StudyFacts, bounds, quality_of, with_width
 from paretune.report.page import Section
-from paretune.report.sheets import Cell, Sheet, name_cell
-from paretune.report.tables import MethodRow, metric_name, more_seeds_text
+from paretune.report.sheets import Cell, Sheet, name_cell, verdict_interval
+from paretune.report.tables import MethodRow, decided_name, metric_name, more_seeds_text
 from paretune.report.wording import Words
 from paretune.stats.compare import Comparison, compare
-from paretune.stats.intervals import Interval, crossed_interval, t_interval
-from paretune.stats.metrics import per_example, score
+from paretune.stats.intervals import Interval, crossed_interval
+from paretune.stats.metrics import metric_named, per_example, score
 
 BEFORE, AFTER = "before", "after"
 
@@ -31,8 +31,8 @@ BEFORE, AFTER = "before", "after"
 class ForgettingRow:
     """One method on the earlier task, over its scored seeds; a baseline has no `after`, and so no forgetting.
 
-    `before` and `after` have Student-t intervals over seeds; `forgetting` (before − after) and `kept`, the difference
-    to the control (positive: less is forgotten), crossed ones over seeds and test texts. An interval over one seed has
+    All intervals are over seeds and test texts: `before`, `after`, `forgetting` (before − after) and `kept`, the
+    difference to the control (positive: less is forgotten). An interval over one seed has
     no ends. `unchanged` says that no prediction of any seed changed, `nothing_learnt` that the method was not even
     shown to beat the weakest baseline before, so that its forgetting cannot be judged.
     """
@@ -64,11 +64,11 @@ def forgetting_rows(facts: StudyFacts) -> list[ForgettingRow]:
         for label, by_seed in after.items()
         if by_seed
     }
-    compared = _against(kept, facts.study.control, earlier.margin)
+    compared = _against(kept, facts.study.control, earlier)
     levels = {method.label: _seed_scores(method, earlier.metric, BEFORE) for method in facts.scored}
     known = [method.label for method in facts.scored if method.family == "baseline" and levels[method.label]]
     baselines = sorted(known, key=lambda label: (fmean(levels[label]), label))  # the weakest first
-    beside = {baseline: _against(before, baseline, earlier.margin) for baseline in baselines}
+    beside = {baseline: _against(before, baseline, earlier) for baseline in baselines}
     rows: list[ForgettingRow] = []
     for method in facts.scored:
         label, scores = method.label, levels[method.label]
@@ -79,9 +79,9 @@ def forgetting_rows(facts: StudyFacts) -> list[ForgettingRow]:
         rows.append(
             ForgettingRow(
                 method=label,
-                before=_over_seeds(scores),
-                after=_over_seeds(_seed_scores(method, earlier.metric, AFTER)) if trained else None,
-                forgetting=_forgotten(kept[label]) if trained else None,
+                before=_quality(method, earlier.metric, BEFORE),
+                after=_quality(method, earlier.metric, AFTER) if trained else None,
+                forgetting=_forgotten(kept[label], earlier.metric) if trained else None,
                 kept=compared.get(label),
                 unchanged=trained and all(_unchanged(method, seed) for seed in kept[label]),
                 nothing_learnt=bool(baselines) and baselines[0] in not_beaten,
@@ -114,22 +114,24 @@ def _seed_scores(method: MethodFacts, metric: str, when: str) -> list[float]:
     return [score(metric, part.labels, part.predictions) for part in parts]
 
 
-def _over_seeds(scores: list[float]) -> Interval:
-    return t_interval(scores, LEVEL) if len(scores) > 1 else Interval(scores[0], -np.inf, np.inf, 0.0)
+def _quality(method: MethodFacts, metric: str, when: str) -> Interval | None:
+    return quality_of([run.earlier[when] for _, run in sorted(method.runs.items()) if when in run.earlier], metric)
 
 
-def _forgotten(kept: dict[int, np.ndarray]) -> Interval:
+def _forgotten(kept: dict[int, np.ndarray], metric: str) -> Interval:
     lost_se = -np.stack(list(kept.values()))
     if len(lost_se) > 1:
-        return crossed_interval(lost_se, LEVEL)
+        return crossed_interval(lost_se, LEVEL).within(metric_named(metric).difference_bounds)
     return Interval(float(lost_se.mean()), -np.inf, np.inf, 0.0)
 
 
-def _against(values: dict[str, dict[int, np.ndarray]], other: str, margin: float) -> dict[str, Comparison]:
+def _against(values: dict[str, dict[int, np.ndarray]], other: str, earlier: EarlierRecord) -> dict[str, Comparison]:
     known = {label: by_seed for label, by_seed in values.items() if by_seed}
     if other not in known or len(known) < 2:
         return {}
-    return {one.method: one for one in compare(known, other, margin, LEVEL)}
+    reach = metric_named(earlier.metric).difference_bounds
+    found = compare(known, other, earlier.margin, LEVEL, (2 * reach[0], 2 * reach[1]))  # of two differences
+    return {one.method: one for one in found}
 
 
 def _beats(comparison: Comparison | None) -> bool:
@@ -175,13 +177,16 @@ def _cells(row: MethodRow, found: ForgettingRow | None, control: ForgettingRow |
     forgetting = _interval_cell(found.forgetting, words, signed=True)
     if found.unchanged:
         forgetting = Cell(forgetting.text, words.say("no prediction changed"))
-    difference = found.kept.difference if found.kept else None
+    kept = Cell("—")
+    if found.kept is not None and found.kept.difference is not None:
+        text = words.number(found.kept.difference.estimate, signed=True)
+        kept = Cell(text, verdict_interval(found.kept, words))
     p_holm = found.kept.p_holm if found.kept else None
     return [
         _interval_cell(found.before, words),
         _interval_cell(found.after, words),
         forgetting,
-        _interval_cell(difference, words, signed=True),
+        kept,
         Cell(words.probability(p_holm) if p_holm is not None else "—"),
         _verdict_cell(row, found, control, words),
         quality,
@@ -205,9 +210,8 @@ def _verdict_cell(row: MethodRow, found: ForgettingRow, control: ForgettingRow |
         return Cell("—")
     if found.nothing_learnt or (control is not None and control.nothing_learnt):
         return Cell("—", words.say("no learning shown") if found.nothing_learnt else "")
-    names = {"better": words.say("better"), "worse": words.say("worse"), "equivalent": words.say("equivalent")}
     decide = more_seeds_text(words, compared.more_seeds, compared.limited_by)
-    return Cell(names.get(compared.verdict, words.say("undecided")), decide, compared.verdict)
+    return Cell(decided_name(words, compared.verdict), decide, compared.verdict)
 
 
 def _notes(earlier: EarlierRecord, words: Words) -> list[str]:
@@ -215,12 +219,13 @@ def _notes(earlier: EarlierRecord, words: Words) -> list[str]:
     return [
         words.say(
             "Before: the model that has learnt the earlier task alone. After: its head on the encoder as the study's "
-            "own task left it. Both are scored on the same test texts; in small print the 95 % interval over seeds. "
-            "Forgetting: before − after, with a 95 % interval over seeds and test texts together."
+            "own task left it. Both are scored on the same test texts; in small print the 95 % interval over seeds and "
+            "test texts together. Forgetting: before − after, with an interval of the same kind."
         ),
         words.say(
-            "Verdict: better is less forgotten than by the control. p: Holm's correction for several methods. "
-            "Equivalent: two one-sided tests within ±{margin}.",
+            "Verdict: better is less forgotten than by the control; beside it the interval that it was taken from, in "
+            "brackets its level where that is not 95 %. p: Holm's correction for several methods. Equivalent: two "
+            "one-sided tests within ±{margin}.",
             margin,
         ),
         words.say(

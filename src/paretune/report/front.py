@@ -1,6 +1,6 @@
 """Pareto plots: quality against one cost, with the probability of each method to stand on the front.
 
-Not here: the other figures. An estimated or assumed cost gets no plot (SCIENCE 8); a method without the cost stays out.
+Not here: the other figures, and which costs may be compared (`costs.py`): a method without such a cost stays out.
 
     figures = front_figures(facts, Words("en"))
 """
@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from paretune.core.config import JsonObject
-from paretune.records.schema import Measurements
 from paretune.report import axes, ink
-from paretune.report.facts import MEASURED, StudyFacts, bounds
+from paretune.report.costs import Costs, Resource
+from paretune.report.facts import MethodFacts, StudyFacts, bounds
 from paretune.report.labels import Spot, placed
 from paretune.report.sheets import plain
 from paretune.report.tables import metric_name
@@ -38,44 +38,36 @@ class FrontPoint:
 
 @dataclass(frozen=True)
 class CostAxis:
-    """A cost that can be plotted: how to read it from a run and how to write it."""
+    """A cost that can be plotted: how to read it from a method's runs, seed by seed, and how to write it."""
 
     name: str
     title: str
-    read: Callable[[Measurements], float | None]
+    by_seed: Callable[[Costs, MethodFacts], dict[int, float] | None]
     form: Callable[[float], str]
 
 
 def cost_axes(words: Words) -> list[CostAxis]:
     """Peak memory, training time, trainable parameters, and energy where it was measured."""
 
-    def energy(one: Measurements) -> float | None:
-        return one.energy_joules.value if one.energy_joules and one.energy_joules.grade in MEASURED else None
+    def parameters(costs: Costs, method: MethodFacts) -> dict[int, float]:
+        return {seed: float(run.measurements.trainable_parameters) for seed, run in method.runs.items()}
 
-    def memory(one: Measurements) -> float | None:
-        return one.peak_memory_bytes.value if one.peak_memory_bytes.grade in MEASURED else None
-
-    def seconds(one: Measurements) -> float | None:
-        return one.train_seconds.value if one.train_seconds.grade in MEASURED else None
+    def comparable(resource: Resource) -> Callable[[Costs, MethodFacts], dict[int, float] | None]:
+        return lambda costs, method: costs.by_seed(method, resource)
 
     return [
-        CostAxis("memory", words.say("peak memory"), memory, words.size),
-        CostAxis("seconds", words.say("training time"), seconds, words.duration),
-        CostAxis(
-            "parameters", words.say("trainable parameters"), lambda one: float(one.trainable_parameters), words.compact
-        ),
-        CostAxis("energy", words.say("energy"), energy, words.energy),
+        CostAxis("memory", words.say("peak memory"), comparable("memory"), words.size),
+        CostAxis("seconds", words.say("training time"), comparable("seconds"), words.duration),
+        CostAxis("parameters", words.say("trainable parameters"), parameters, words.compact),
+        CostAxis("energy", words.say("energy"), comparable("energy"), words.energy),
     ]
 
 
 def front_data(facts: StudyFacts, axis: CostAxis) -> list[FrontPoint]:
-    """One point for each scored method that has the cost in every run."""
-    costs: dict[str, dict[int, float]] = {}
-    for method in facts.scored:
-        found = {seed: axis.read(run.measurements) for seed, run in method.runs.items()}
-        known = {seed: value for seed, value in found.items() if value is not None}
-        if len(known) == len(found):
-            costs[method.label] = known
+    """One point for each scored method of whose cost some run may be compared."""
+    judged = Costs(facts)
+    found = {method.label: axis.by_seed(judged, method) for method in facts.scored}
+    costs = {label: by_seed for label, by_seed in found.items() if by_seed is not None}
     chances = facts.on_the_front(costs)
     points: list[FrontPoint] = []
     for label, by_seed in costs.items():
@@ -238,7 +230,7 @@ def front_note(words: Words) -> str:
     return words.say(
         "In brackets: the probability that no other method is at least as good in both and better in one, by "
         "resampling seeds and examples. From 95 % on the front, up to 5 % dominated, between them undecided. "
-        "Upright lines: 95 % intervals over seeds. An arrow marks a point below the frame."
+        "Upright lines: 95 % intervals over seeds and test texts. An arrow marks a point below the frame."
     )
 
 

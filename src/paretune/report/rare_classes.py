@@ -15,7 +15,7 @@ import numpy as np
 
 from paretune.report.facts import LEVEL, MethodFacts, StudyFacts, with_width
 from paretune.report.page import Section
-from paretune.report.sheets import Cell, Sheet, name_cell, or_not_measured
+from paretune.report.sheets import Cell, Sheet, name_cell, or_not_measured, zero_interval
 from paretune.report.tables import MethodRow, metric_name
 from paretune.report.wording import Words
 from paretune.stats.compare import Comparison, SeedScores, compare
@@ -25,6 +25,7 @@ FEWEST_CLASSES = 4  # a quarter of them is one class
 UNEQUAL = 0.5  # share of an equal share that the rare quarter may hold
 FEWEST_TEST_ROWS = 2  # of a class, to say how sure its recall is
 NAMES_SHOWN = 8
+REACH = (-1.0, 1.0)  # of a difference of two recalls
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def rare_rows(facts: StudyFacts, rare: RareClasses) -> list[RareRow]:
     values = {method.label: _values(method, labels) for method in facts.scored}
     compared: dict[str, Comparison] = {}
     if facts.study.control in values and len(values) > 1:
-        compared = {one.method: one for one in compare(values, facts.study.control, facts.study.margin, LEVEL)}
+        compared = {one.method: one for one in compare(values, facts.study.control, facts.study.margin, LEVEL, REACH)}
     others = set(facts.study.labels) - labels - set(rare.left_out)
     found: list[RareRow] = []
     for method in facts.scored:
@@ -143,16 +144,19 @@ def _cells(row: RareRow | None, words: Words) -> list[Cell]:
         return [Cell(words.say("not measured")) for _ in range(5)]
     compared = row.against_control
     difference = compared.difference if compared else None
-    spread = with_width(difference)
     return [
         Cell(words.number(row.accuracy)),
         Cell(or_not_measured(row.others, words.number, words)),
         Cell(words.number(row.rare), words.spread(*row.interval) if row.interval else ""),
         Cell(
             words.number(difference.estimate, signed=True) if difference else "—",
-            words.spread(*spread, signed=True) if spread else "",
+            zero_interval(compared, words) if compared else "",
         ),
-        Cell(words.probability(compared.p_holm) if compared and compared.p_holm is not None and spread else "—"),
+        Cell(
+            words.probability(compared.p_holm)
+            if compared and compared.p_holm is not None and with_width(compared.difference)
+            else "—"
+        ),
     ]
 
 
@@ -168,7 +172,8 @@ def _notes(rare: RareClasses, words: Words) -> list[str]:
             "Rare: the quarter of the classes with the fewest training texts, here {classes} ({train}, {share} of "
             "all; {test}). Recall: share of a class's test texts that are recognised, every class counting alike; mean "
             "over seeds, in small print the 95 % interval over seeds and test texts together (recall: Wilson's, with "
-            "an effective number of texts).",
+            "an effective number of texts). The difference has Holm's correction; in brackets the level of its "
+            "interval where that is not 95 %.",
             values,
         )
     ]

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 from paretune.records.exploration import CleaningStep
 from paretune.records.schema import StudyRecord
-from paretune.report.facts import StudyFacts, bounds
+from paretune.report.facts import LEVEL, StudyFacts, bounds, with_width
 from paretune.report.tables import (
     MethodRow,
+    levelled,
     metric_name,
     more_seeds_text,
     runs_text,
@@ -23,7 +24,7 @@ from paretune.report.tables import (
     verdict_name,
 )
 from paretune.report.wording import Words
-from paretune.stats.compare import Comparison
+from paretune.stats.compare import Comparison, false_equivalence
 from paretune.stats.metrics import METRICS, PROBABILITY_METRICS
 
 METRIC_COLUMNS = (*METRICS, *PROBABILITY_METRICS)
@@ -63,7 +64,7 @@ def quality_sheet(facts: StudyFacts, rows: list[MethodRow], words: Words) -> She
     for row in rows:
         decide = more_seeds_text(words, row.more_seeds, row.limited_by)
         if row.verdict == "undecided" and row.difference_interval is None:
-            decide = words.say("fewer than two shared seeds")
+            decide = words.say("too few shared seeds")
         lines.append(
             (
                 name_cell(row, words),
@@ -74,7 +75,7 @@ def quality_sheet(facts: StudyFacts, rows: list[MethodRow], words: Words) -> She
                 Cell(or_not_measured(row.quality_away_from_training, words.number, words)),
                 Cell(
                     words.number(row.difference, signed=True) if row.difference is not None else "—",
-                    words.spread(*row.difference_interval, signed=True) if row.difference_interval else "",
+                    levelled(words, row.difference_interval, row.difference_level) if row.difference_interval else "",
                 ),
                 Cell(words.probability(row.p_holm) if row.p_holm is not None and row.difference_interval else "—"),
                 Cell(verdict_name(words, row), decide, row.verdict or ("control" if row.control else "none")),
@@ -84,13 +85,16 @@ def quality_sheet(facts: StudyFacts, rows: list[MethodRow], words: Words) -> She
     margin = {"margin": words.number(facts.study.margin), "control": facts.study.control}
     notes = [
         words.say(
-            "Quality: mean over seeds, below it the 95 % interval of Student's t over seeds. Difference: to "
-            "{control} on "
-            "the same seeds and test examples, with a 95 % interval over seeds and examples together. p: Holm's "
-            "correction for several methods. Equivalent: two one-sided tests within the study's margin of ±{margin}.",
+            "Quality: mean over seeds, below it the 95 % interval over new seeds and new test texts together. "
+            "Difference: to {control} on the same seeds and test texts, below it the interval that the verdict was "
+            "taken from, over seeds and test texts. Better, worse: it does not hold 0, at 95 % with Holm's correction "
+            "for several methods (so has p). Equivalent: the 90 % interval lies within the study's margin of ±{margin} "
+            "(two one-sided tests at 5 %). Undecided: the wider of both. In brackets its level, where it is not 95 %.",
             margin,
         )
     ]
+    if several := false_equivalence_note(rows, words):
+        notes.append(several)
     if one_seed:
         notes.append(words.say("One seed: there is no interval over seeds, and no difference can be decided."))
     columns = (
@@ -107,11 +111,30 @@ def quality_sheet(facts: StudyFacts, rows: list[MethodRow], words: Words) -> She
     )
 
 
+def false_equivalence_note(rows: Sequence[MethodRow], words: Words) -> str:
+    """That equivalence is tested for each method by itself, and what survives a correction; empty for one method."""
+    compared = [row for row in rows if row.tost_holm is not None]
+    if len(compared) < 2 or not any(row.verdict == "equivalent" for row in compared):
+        return ""
+    kept = [row.method for row in compared if row.verdict == "equivalent" and (row.tost_holm or 0.0) <= 1 - LEVEL]
+    values = {
+        "methods": words.count(len(compared)),
+        "share": words.percent(false_equivalence(len(compared), LEVEL)),
+        "kept": words.series(kept) if kept else words.say("none"),
+    }
+    return words.say(
+        "Equivalence is tested for each method by itself: if all {methods} differed by just the margin, at least one "
+        "would be called equivalent with a probability of up to {share}. With Holm's correction for all of them it "
+        "is shown of: {kept}.",
+        values,
+    )
+
+
 def _spread_or_same(row: MethodRow, words: Words) -> str:
     if row.quality_interval is None:
         return ""
     low, high = row.quality_interval
-    return words.say("the same in every seed") if low == high else words.spread(low, high)
+    return words.say("the same for all seeds and texts") if low == high else words.spread(low, high)
 
 
 def name_cell(row: MethodRow, words: Words) -> Cell:
@@ -183,10 +206,14 @@ def scores_sheet(facts: StudyFacts, rows: list[MethodRow], words: Words, split: 
     if not main:
         columns.append(words.say("difference to the control"))
         title = words.say("Scores on the split “{split}”", {"split": split_name(words, split)})
-        return Sheet(title, tuple(columns), tuple(lines))
+        note = words.say(
+            "Small print: 95 % intervals over seeds and texts; of a difference with Holm's correction, in brackets its "
+            "level where that is not 95 %."
+        )
+        return Sheet(title, tuple(columns), tuple(lines), (note,))
     note = words.say(
         "Churn: share of test examples on which two seeds of the same method disagree. Log-loss and calibration error: "
-        "less is better. Small print: 95 % interval over seeds."
+        "less is better. Small print: 95 % interval over seeds and test texts."
     )
     return Sheet(words.say("All scores on test data"), (*columns, words.say("churn")), tuple(lines), (note,))
 
@@ -194,9 +221,23 @@ def scores_sheet(facts: StudyFacts, rows: list[MethodRow], words: Words, split: 
 def _difference_cell(comparison: Comparison | None, words: Words) -> Cell:
     if comparison is None or comparison.difference is None:
         return Cell("—")
-    ends = bounds(comparison.difference)
-    interval = words.spread(*ends, signed=True) if ends else ""
-    return Cell(words.number(comparison.difference.estimate, signed=True), interval)
+    return Cell(words.number(comparison.difference.estimate, signed=True), zero_interval(comparison, words))
+
+
+def verdict_interval(comparison: Comparison, words: Words) -> str:
+    """The interval that a comparison's verdict was taken from, with its level where that is not 95 %."""
+    if comparison.too_few_seeds:
+        return words.say("too few seeds for an interval")
+    ends = with_width(comparison.difference)
+    return levelled(words, ends, comparison.level) if ends else ""
+
+
+def zero_interval(comparison: Comparison, words: Words) -> str:
+    """The interval that belongs to p (Holm), for a table without verdicts; its level where that is not 95 %."""
+    if comparison.too_few_seeds:
+        return words.say("too few seeds for an interval")
+    ends = with_width(comparison.zero.interval) if comparison.zero is not None else None
+    return levelled(words, ends, comparison.zero.level) if ends and comparison.zero is not None else ""
 
 
 def cleaning_sheet(steps: list[CleaningStep], words: Words) -> Sheet:

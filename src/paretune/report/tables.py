@@ -7,36 +7,46 @@ Not here: the other tables of the page (`sheets.py`). A figure that was not meas
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Literal, assert_never
 
 from rich.table import Table
 from rich.text import Text
 
-from paretune.records.schema import Family, Grade, Latency, Measurements
+from paretune.records.schema import Family, Grade, Graded, Latency, Measurements
 from paretune.records.store import StudyFolder
-from paretune.report.facts import MethodFacts, StudyFacts, bounds, gather
+from paretune.report.costs import Costs, Doubt, Resource, doubt_text
+from paretune.report.facts import LEVEL, MethodFacts, StudyFacts, bounds, gather
 from paretune.report.wording import Words
+from paretune.stats.compare import Verdict
 from paretune.stats.metrics import metric_named
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Mean of a resource over a method's scored runs, with the worst of their grades."""
+    """Mean of a resource over a method's scored runs, with the worst of their grades.
+
+    It is over the runs whose cost may be compared with others; where none may, over all, and `ranked` is False.
+    `left_out` has how many runs are not compared, by the reason.
+    """
 
     value: float
     grade: Grade
+    ranked: bool = True
+    left_out: tuple[tuple[Doubt, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class MethodRow:
     """One method: quality, difference to the control, and what it cost (means over its scored runs).
 
-    `quality_interval` is Student-t over seeds, `difference_interval` crossed over seeds and examples; both are
-    None with one seed. `stopped` maps a state ("oom", "failed", "unfinished", …) to its number of runs.
+    Both intervals are over seeds and test examples, and None with one seed. `quality_interval` is one of 95 %;
+    `difference_interval` is the one that the verdict was taken from, at `difference_level`, and None where too few
+    seeds leave it open. `tost_holm` is the p of equivalence, corrected for the number of methods. `stopped` maps a
+    state ("oom", "failed", "unfinished", …) to its number of runs.
     """
 
     method: str
@@ -51,7 +61,7 @@ class MethodRow:
     difference: float | None
     difference_interval: tuple[float, float] | None
     p_holm: float | None
-    verdict: str | None
+    verdict: Verdict | None
     more_seeds: int | None
     limited_by: Literal["seeds", "examples"] | None
     baselines_not_beaten: tuple[str, ...]
@@ -68,8 +78,11 @@ class MethodRow:
     latency: tuple[Latency, ...]
     trials: int
     search_seconds: float | None
+    difference_level: float | None = None
+    tost_holm: float | None = None
 
 
+NOT_RANKED = "\N{DAGGER}"
 GRADES: tuple[Grade, ...] = ("counter", "sampled", "estimated", "assumed")
 
 
@@ -104,10 +117,11 @@ def _reason(row: MethodRow) -> str:
 
 def rows_of(facts: StudyFacts) -> list[MethodRow]:
     """The rows of gathered facts."""
-    return [_row(facts, method) for method in facts.methods]
+    costs = Costs(facts)
+    return [_row(facts, method, costs) for method in facts.methods]
 
 
-def _row(facts: StudyFacts, method: MethodFacts) -> MethodRow:
+def _row(facts: StudyFacts, method: MethodFacts, costs: Costs) -> MethodRow:
     label, measured = method.label, method.measurements()
     quality = facts.quality.get(label)
     comparison = facts.comparisons.get(label)
@@ -124,7 +138,7 @@ def _row(facts: StudyFacts, method: MethodFacts) -> MethodRow:
             [run.splits["test"].away_from_training(facts.metric) for run in method.runs.values()]
         ),
         difference=facts.mean_difference(label),
-        difference_interval=bounds(comparison.difference) if comparison else None,
+        difference_interval=bounds(comparison.difference) if comparison and not comparison.too_few_seeds else None,
         p_holm=comparison.p_holm if comparison else None,
         verdict=comparison.verdict if comparison else None,
         more_seeds=comparison.more_seeds if comparison else None,
@@ -132,22 +146,19 @@ def _row(facts: StudyFacts, method: MethodFacts) -> MethodRow:
         baselines_not_beaten=tuple(facts.not_beaten.get(label, ())),
         scores=_mean_scores(method),
         churn=method.churn(),
-        peak_memory_bytes=_cost(measured, lambda one: (one.peak_memory_bytes.value, one.peak_memory_bytes.grade)),
-        peak_memory_above_imports_bytes=_cost(
-            measured, lambda one: (one.peak_memory_above_imports_bytes.value, one.peak_memory_above_imports_bytes.grade)
-        ),
-        train_seconds=_cost(measured, lambda one: (one.train_seconds.value, one.train_seconds.grade)),
-        train_cpu_seconds=_cost(measured, lambda one: (one.train_cpu_seconds.value, one.train_cpu_seconds.grade)),
-        energy_joules=_cost(
-            [one for one in measured if one.energy_joules],
-            lambda one: (one.energy_joules.value, one.energy_joules.grade) if one.energy_joules else (0.0, "assumed"),
-        ),
+        peak_memory_bytes=_cost(costs, method, "memory", lambda one: one.peak_memory_bytes),
+        peak_memory_above_imports_bytes=_cost(costs, method, "memory", lambda one: one.peak_memory_above_imports_bytes),
+        train_seconds=_cost(costs, method, "seconds", lambda one: one.train_seconds),
+        train_cpu_seconds=_cost(costs, method, "cpu_seconds", lambda one: one.train_cpu_seconds),
+        energy_joules=_cost(costs, method, "energy", lambda one: one.energy_joules),
         trainable_parameters=max((one.trainable_parameters for one in measured), default=None),
         total_parameters=max((one.total_parameters for one in measured), default=None),
         adapter_bytes=max((one.adapter_bytes for one in measured if one.adapter_bytes is not None), default=None),
         latency=next((tuple(one.latency) for one in measured if one.latency), ()),
         trials=len(method.selection.trials) if method.selection else 0,
         search_seconds=method.selection.trial_seconds if method.selection else None,
+        difference_level=comparison.level if comparison else None,
+        tost_holm=comparison.tost_holm if comparison else None,
     )
 
 
@@ -168,12 +179,53 @@ def _mean_scores(method: MethodFacts) -> dict[str, dict[str, float]]:
     }
 
 
-def _cost(measured: list[Measurements], of: Callable[[Measurements], tuple[float, Grade]]) -> Cost | None:
-    found = [of(one) for one in measured]
-    if not found:
+def _cost(
+    costs: Costs, method: MethodFacts, resource: Resource, of: Callable[[Measurements], Graded | None]
+) -> Cost | None:
+    runs = [run for _, run in sorted(method.runs.items()) if of(run.measurements) is not None]
+    if not runs:
         return None
-    worst = max(GRADES.index(grade) for _, grade in found)
-    return Cost(fmean(value for value, _ in found), GRADES[worst])
+    compared = [run for run in runs if not costs.doubts(run, resource)]
+    found = [one for run in compared or runs if (one := of(run.measurements)) is not None]
+    worst = max(GRADES.index(one.grade) for one in found)
+    left_out = tuple(sorted(costs.left_out(method, resource).items()))
+    return Cost(fmean(one.value for one in found), GRADES[worst], bool(compared), left_out)
+
+
+def cost_text(cost: Cost | None, form: Callable[[float], str]) -> str:
+    """A cost for a narrow table, with a mark where it is compared with no other; a dash where there is none."""
+    if cost is None:
+        return "—"
+    return form(cost.value) if cost.ranked else form(cost.value) + NOT_RANKED
+
+
+def doubts_text(cost: Cost, words: Words) -> str:
+    """Why runs are left out of a mean, or the mean of all comparisons; empty where they are not."""
+    if not cost.ranked:
+        return words.say("not ranked: {why}", {"why": "; ".join(doubt_text(one, words) for one, _ in cost.left_out)})
+    parts = [f"{words.count(number)} × {doubt_text(one, words)}" for one, number in cost.left_out]
+    return words.say("left out: {why}", {"why": "; ".join(parts)}) if parts else ""
+
+
+def ranking_notes(rows: Sequence[MethodRow], words: Words) -> list[str]:
+    """What the mark for costs that are not ranked means here; nothing where there is no such cost."""
+    found = [(row.method, cost) for row in rows for cost in (row.peak_memory_bytes, row.train_seconds) if cost]
+    names = [name for name, cost in found if not cost.ranked]
+    why = dict.fromkeys(doubt for _, cost in found for doubt, _ in cost.left_out)
+    if not why:
+        return []
+    values = {
+        "mark": NOT_RANKED,
+        "methods": words.series(list(dict.fromkeys(names))) if names else words.say("none"),
+        "why": "; ".join(doubt_text(one, words) for one in why),
+    }
+    return [
+        words.say(
+            "Costs are compared only between quiet runs of one processor, engine and number of threads ({mark} not "
+            "ranked: {methods}; {why}).",
+            values,
+        )
+    ]
 
 
 def metric_name(words: Words, metric: str) -> str:
@@ -217,8 +269,29 @@ def verdict_name(words: Words, row: MethodRow) -> str:
         return words.say("control")
     if row.verdict is None:
         return words.say("not compared")
-    names = {"better": words.say("better"), "worse": words.say("worse"), "equivalent": words.say("equivalent")}
-    return names.get(row.verdict, words.say("undecided"))
+    return decided_name(words, row.verdict)
+
+
+def decided_name(words: Words, verdict: Verdict) -> str:
+    """A comparison's verdict in words."""
+    match verdict:
+        case "better":
+            return words.say("better")
+        case "worse":
+            return words.say("worse")
+        case "equivalent":
+            return words.say("equivalent")
+        case "undecided":
+            return words.say("undecided")
+        case _:
+            assert_never(verdict)
+
+
+def level_text(words: Words, level: float) -> str:
+    """The level of an interval: "95 %", "98.3 %", "99.81 %"."""
+    digits = next(one for one in range(7) if one == 6 or abs(round(level, one + 2) - level) < 0.06 * (1 - level))
+    number = words.number(100 * level, digits) if digits else words.count(round(100 * level))
+    return f"{number}\N{NO-BREAK SPACE}%"
 
 
 def more_seeds_text(words: Words, more_seeds: int | None, limited_by: str | None) -> str:
@@ -238,17 +311,34 @@ def runs_text(words: Words, row: MethodRow) -> str:
 
 
 def quality_text(words: Words, row: MethodRow) -> str:
-    """Mean and t interval; the mean alone where there is one seed."""
+    """Mean and interval; the mean alone where there is one seed, or every seed and example says the same."""
     if row.quality is None:
         return words.say("not measured")
-    return words.interval(row.quality, row.quality_interval)
+    ends = row.quality_interval
+    return words.interval(row.quality, ends if ends is not None and ends[0] < ends[1] else None)
 
 
 def difference_text(words: Words, row: MethodRow) -> str:
-    """Difference to the control with its crossed interval."""
+    """Difference to the control with the interval of its verdict."""
     if row.difference is None:
         return "—"
     return words.interval(row.difference, row.difference_interval, signed=True)
+
+
+def levelled(
+    words: Words, interval: tuple[float, float], level: float | None, digits: int = 3, signed: bool = True
+) -> str:
+    """The ends of a difference's interval; with its level, where that is not 95 %."""
+    ends = words.spread(*interval, digits, signed)
+    return ends if level is None or abs(level - LEVEL) < 1e-9 else f"{ends}, {level_text(words, level)}"
+
+
+def interval_note(words: Words) -> str:
+    """Which intervals stand in a table of verdicts."""
+    return words.say(
+        "Quality: 95 % over seeds and test texts. Difference: the interval that the verdict was taken from — 90 % for "
+        "equivalent (two one-sided tests at 5 %), else 95 % with Holm's correction for the number of methods."
+    )
 
 
 def terminal_table(folder: Path, lang: str) -> Table:
@@ -258,11 +348,13 @@ def terminal_table(folder: Path, lang: str) -> Table:
         ConfigError: an unknown language. RecordError: no study's folder.
     """
     words, facts = Words(lang), gather(StudyFolder(folder))
-    metric = metric_name(words, facts.metric)
+    metric, rows = metric_name(words, facts.metric), rows_of(facts)
     pilot = f" · {words.say('pilot')}" if facts.study.pilot else ""
     table = Table(
         title=f"{facts.study.name}: {metric}{pilot}",
         title_justify="left",
+        caption="\n".join([interval_note(words), *ranking_notes(rows, words)]),
+        caption_justify="left",
         box=None,
         pad_edge=False,
         header_style="bold",
@@ -275,14 +367,14 @@ def terminal_table(folder: Path, lang: str) -> Table:
     table.add_column(words.say("training"), justify="right")
     table.add_column(words.say("runs"))
     styles = {"better": "green", "worse": "red", "equivalent": "cyan", "undecided": "yellow"}
-    for row in rows_of(facts):
+    for row in rows:
         table.add_row(
             row.method,
             quality_text(words, row),
             difference_text(words, row),
             Text(verdict_name(words, row), style=styles.get(row.verdict or "", "")),
-            words.size(row.peak_memory_bytes.value) if row.peak_memory_bytes else "—",
-            words.duration(row.train_seconds.value) if row.train_seconds else "—",
+            cost_text(row.peak_memory_bytes, words.size),
+            cost_text(row.train_seconds, words.duration),
             runs_text(words, row),
         )
     return table
@@ -306,8 +398,7 @@ def markdown_table(folder: Path, lang: str) -> str:
     ]
     lines = [head, ["---"] * len(head)]
     for row in rows_of(facts):
-        memory = words.size(row.peak_memory_bytes.value) if row.peak_memory_bytes else "—"
-        seconds = words.duration(row.train_seconds.value) if row.train_seconds else "—"
+        memory, seconds = cost_text(row.peak_memory_bytes, words.size), cost_text(row.train_seconds, words.duration)
         parameters = words.compact(row.trainable_parameters) if row.trainable_parameters is not None else "—"
         cells = [row.method, quality_text(words, row), difference_text(words, row), verdict_name(words, row)]
         lines.append([*cells, memory, seconds, parameters])

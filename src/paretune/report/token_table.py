@@ -20,10 +20,11 @@ from paretune.records.membership import members
 from paretune.records.schema import Measurements
 from paretune.records.store import RunFolder, StudyFolder
 from paretune.report.facts import LEVEL, bounds, faults_of
-from paretune.report.tables import state_name
+from paretune.report.tables import decided_name, state_name
 from paretune.report.wording import Words
-from paretune.stats.compare import SeedScores, compare
-from paretune.stats.intervals import t_interval
+from paretune.stats.compare import SeedScores, Verdict, compare
+from paretune.stats.intervals import crossed_interval
+from paretune.stats.metrics import merit, metric_named
 from paretune.stats.token_scores import nll_per_example
 
 
@@ -43,7 +44,7 @@ class TokenRow:
     bits_per_byte: float | None = None
     difference: float | None = None
     difference_interval: tuple[float, float] | None = None
-    verdict: str | None = None
+    verdict: Verdict | None = None
     peak_memory_bytes: float | None = None
     train_seconds: float | None = None
     stopped: tuple[tuple[str, int], ...] = ()
@@ -79,7 +80,7 @@ def token_rows(folder: StudyFolder) -> list[TokenRow]:
     found = {}
     if len(shares.get(study.control, {})) > 0 and len(shares) > 1:
         # compared with the sign that makes more better, so that the verdicts are those of any metric
-        negative = {label: {seed: -one for seed, one in of.items()} for label, of in shares.items()}
+        negative = {label: {seed: merit("nll", 1.0) * one for seed, one in of.items()} for label, of in shares.items()}
         found = {one.method: one for one in compare(negative, study.control, study.margin, LEVEL)}
     rows: list[TokenRow] = []
     for method in study.methods:
@@ -87,7 +88,7 @@ def token_rows(folder: StudyFolder) -> list[TokenRow]:
         row = TokenRow(label, label == study.control, len(scored[label]), stopped=ends)
         comparison = found.get(label)
         if comparison is not None and comparison.difference is not None:
-            both = bounds(comparison.difference)
+            both = bounds(comparison.difference) if not comparison.too_few_seeds else None
             row = replace(
                 row,
                 difference=-comparison.difference.estimate,
@@ -96,7 +97,7 @@ def token_rows(folder: StudyFolder) -> list[TokenRow]:
         if comparison is not None:
             row = replace(row, verdict=comparison.verdict)
         measured = [run.measurements() for _, run in sorted(scored[label].items())]
-        rows.append(_scored_row(row, measured) if measured else row)
+        rows.append(_scored_row(row, measured, shares.get(label, {})) if measured else row)
     return rows
 
 
@@ -117,18 +118,26 @@ def _shares(scored: dict[str, dict[int, RunFolder]]) -> dict[str, SeedScores]:
     return dict(found)
 
 
-def _scored_row(row: TokenRow, measured: list[Measurements]) -> TokenRow:
+def _scored_row(row: TokenRow, measured: list[Measurements], shares: SeedScores) -> TokenRow:
     scores = [one.scores["test"] for one in measured]
     values = [one["nll"] for one in scores]
     return replace(
         row,
         nll=float(np.mean(values)),
-        nll_interval=bounds(t_interval(values, LEVEL)) if len(values) > 1 else None,
+        nll_interval=_over_seeds_and_texts(shares),
         perplexity=float(np.mean([one["perplexity"] for one in scores])),
         bits_per_byte=float(np.mean([one["bits_per_byte"] for one in scores])),
         peak_memory_bytes=max(one.peak_memory_bytes.value for one in measured),
         train_seconds=float(np.mean([one.train_seconds.value for one in measured])),
     )
+
+
+def _over_seeds_and_texts(shares: SeedScores) -> tuple[float, float] | None:
+    """The 95 % interval of the nats per token; None with one seed or text."""
+    values_se = np.stack([shares[seed] for seed in sorted(shares)]) if shares else np.zeros((0, 0))
+    if min(values_se.shape) < 2:
+        return None
+    return bounds(crossed_interval(values_se, LEVEL).within(metric_named("nll").bounds))
 
 
 def open_token_ends(rows: list[TokenRow]) -> list[str]:
@@ -174,11 +183,5 @@ def token_table(folder: StudyFolder, rows: list[TokenRow], words: Words) -> Tabl
     return table
 
 
-def _verdict(verdict: str | None, words: Words) -> str:
-    names = {
-        "better": words.say("better"),
-        "worse": words.say("worse"),
-        "equivalent": words.say("equivalent"),
-        "undecided": words.say("undecided"),
-    }
-    return names[verdict] if verdict is not None else words.say("not compared")
+def _verdict(verdict: Verdict | None, words: Words) -> str:
+    return decided_name(words, verdict) if verdict is not None else words.say("not compared")

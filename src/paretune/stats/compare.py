@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 import numpy as np
 from scipy import stats
@@ -25,18 +25,31 @@ SeedScores = Mapping[int, np.ndarray]  # seed → one value per test example, th
 POWER = 0.8
 MOST_FURTHER_SEEDS = 200
 TOO_FEW_SEEDS = "too few seeds"
+LEAST_DF = 2.0  # under so many degrees of freedom an interval of Student's t is as wide as 5 to 13 standard errors
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The interval that a test decides by, with its level: the test is significant where the interval says so."""
+
+    interval: Interval
+    level: float
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One method against the control.
 
-    `difference` is method − control; it and all p are None where fewer than 2 seeds are shared (`reason` says so).
+    `difference` is method − control with the interval that the verdict was taken from, at `level`, cut to what a
+    difference can be; it and all p are None where fewer than 2 seeds are shared (`reason` says so).
     `p` is two-sided and unadjusted, `p_holm` adjusted over all methods that have one, `tost_p` the larger of the two
-    one-sided p of equivalence, unadjusted. `seeds` counts the shared seeds.
+    one-sided p of equivalence, unadjusted; `tost_holm` is adjusted, and no verdict rests on it. `seeds` counts the
+    shared seeds.
     For an undecided one, `more_seeds` is how many further seeds would decide it and `limited_by` what stands in the
     way: "seeds" (more would decide; over 200 of them if `more_seeds` is None) or "examples" (the test set is too
     small for any number of seeds). Both are None for a decided one.
+    `zero` excludes 0 exactly where `p_holm` is significant, `margin` lies inside ±margin exactly where `tost_p` is;
+    `alone` is the t interval of this pair by itself at the study's level, not cut: what is pooled is pooled from it.
     """
 
     method: str
@@ -49,9 +62,25 @@ class Comparison:
     more_seeds: int | None
     limited_by: Literal["seeds", "examples"] | None
     reason: str | None
+    level: float | None = None
+    tost_holm: float | None = None
+    zero: Tested | None = None
+    margin: Tested | None = None
+    alone: Interval | None = None
+
+    @property
+    def too_few_seeds(self) -> bool:
+        """Whether an undecided difference has so few degrees of freedom (under 2) that its ends say nothing."""
+        return self.verdict == "undecided" and (self.difference is None or self.difference.df < LEAST_DF)
 
 
-def compare(scores: Mapping[str, SeedScores], control: str, margin: float, level: float = 0.95) -> list[Comparison]:
+def compare(
+    scores: Mapping[str, SeedScores],
+    control: str,
+    margin: float,
+    level: float = 0.95,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> list[Comparison]:
     """Compare every other method with the control, in the order given, on the seeds that both have.
 
     The verdict, with α = 1 − level, is the first that holds:
@@ -61,6 +90,11 @@ def compare(scores: Mapping[str, SeedScores], control: str, margin: float, level
        difference that exists and is too small to matter, by the margin the study declared);
     3. `p_holm` ≤ α: better or worse, by the sign of the difference;
     4. undecided.
+
+    Each verdict has the interval that it was taken from. Equivalence: 1 − 2α, which lies inside ±margin exactly where
+    both one-sided tests are significant. A difference: 1 − α/k, k being Holm's divisor at the method's step (for the
+    methods that stay, at the step where the procedure stopped). Undecided: the wider of both, which holds 0 and
+    reaches beyond the margin. `bounds` are those of a difference; ends are cut there.
 
     Raises:
         ValueError: unknown control, a margin that is not positive, `level` outside 0..1, or runs whose test examples
@@ -75,23 +109,62 @@ def compare(scores: Mapping[str, SeedScores], control: str, margin: float, level
     alpha = 1 - level
     found = {name: _paired(scores[name], scores[control]) for name in scores if name != control}
     p_of = {name: _p_difference(parts) for name, parts in found.items() if parts is not None}
+    tost_of = {name: _p_equivalence(parts, margin) for name, parts in found.items() if parts is not None}
     holm_of = dict(zip(p_of, holm(list(p_of.values())), strict=True))
-    rejected = sum(p <= alpha for p in holm_of.values())
-    alpha_next = alpha / max(1, len(p_of) - rejected)  # the level at which Holm's procedure stopped
+    tost_holm_of = dict(zip(tost_of, holm(list(tost_of.values())), strict=True))
+    divisor_of = dict(zip(p_of, holm_divisors(list(p_of.values()), alpha), strict=True))
+    alpha_next = alpha / max(1, len(p_of) - sum(p <= alpha for p in holm_of.values()))  # where Holm's procedure stopped
     comparisons: list[Comparison] = []
     for name, parts in found.items():
         if parts is None:
             shared = len(scores[name].keys() & scores[control].keys())
             comparisons.append(Comparison(name, shared, None, None, None, None, "undecided", None, None, TOO_FEW_SEEDS))
             continue
-        tost_p = _p_equivalence(parts, margin)
-        verdict = _verdict(parts.estimate, holm_of[name], tost_p, alpha)
+        verdict = _verdict(parts.estimate, holm_of[name], tost_of[name], alpha)
         more, limit = further_seeds(parts, margin, alpha_next, alpha) if verdict == "undecided" else (None, None)
-        difference = parts.interval(level)
+        levels = 1 - alpha / divisor_of[name], 1 - 2 * alpha
+        zero, inside = (Tested(parts.interval(one).within(bounds), one) for one in levels)
+        match verdict:
+            case "equivalent":
+                shown = inside
+            case "better" | "worse":
+                shown = zero
+            case "undecided":
+                shown = max(zero, inside, key=lambda one: one.level)
+            case _:
+                assert_never(verdict)
         comparisons.append(
-            Comparison(name, parts.seeds, difference, p_of[name], holm_of[name], tost_p, verdict, more, limit, None)
-        )
+            Comparison(
+                name, parts.seeds, shown.interval, p_of[name], holm_of[name], tost_of[name], verdict, more, limit, None,
+                shown.level, tost_holm_of[name], zero, inside, parts.interval(level),
+            )
+        )  # fmt: skip
     return comparisons
+
+
+def false_equivalence(methods: int, level: float = 0.95) -> float:
+    """At most so likely is at least one false "equivalent" of so many methods that all lie at the margin.
+
+    Each is tested by itself at α = 1 − level. The bound, 1 − (1 − α)^methods, is that of independent methods; those of
+    one study share the control and the examples, which makes it less (six: 17–18 % instead of 26 %).
+    """
+    return 1 - level**methods
+
+
+def holm_divisors(p_values: Sequence[float], alpha: float) -> list[int]:
+    """By what Holm's procedure divides α for each of the p-values, in the order given.
+
+    The smallest is tested at α/n, the next at α/(n − 1) and so on; from the first that is not significant on all have
+    the divisor at which the procedure stopped.
+    """
+    divisors = [1] * len(p_values)
+    stopped: int | None = None
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        divisor = len(p_values) - rank
+        if stopped is None and divisor * p_values[index] > alpha:
+            stopped = divisor
+        divisors[index] = stopped or divisor
+    return divisors
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -47,8 +47,11 @@ def fit_effects(
     values_re: np.ndarray,
     interactions: Iterable[tuple[str, str]] = (),
     level: float = 0.95,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Fit:
     """Fit the model: `settings` and rows of `values_re` are of the same runs; a setting may stand there several times.
+
+    Intervals are cut at `bounds`, those of a difference.
 
     Raises:
         ValueError: runs that cannot tell the effects apart, or no run beyond what the effects need.
@@ -81,7 +84,7 @@ def fit_effects(
             cell_variance * spread / examples,
         )
         variance, df = _together(parts, df_runs, examples)
-        interval = interval_of(float(by_example_e.mean()), math.sqrt(variance), df, level)
+        interval = interval_of(float(by_example_e.mean()), math.sqrt(variance), df, level).within(bounds)
         found.append(LevelEffect(effect, levels, interval))
     return Fit(found, math.sqrt(run_variance), df_runs)
 

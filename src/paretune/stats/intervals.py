@@ -28,6 +28,11 @@ class Interval:
     high: float
     df: float
 
+    def within(self, bounds: tuple[float, float]) -> Interval:
+        """Its ends cut to the bounds of what it estimates."""
+        lowest, highest = bounds
+        return Interval(self.estimate, max(self.low, lowest), min(self.high, highest), self.df)
+
 
 @dataclass(frozen=True)
 class Components:
@@ -107,6 +112,36 @@ def wilson_share(share: float, rows: float, level: float = 0.95) -> Interval:
     low = 0.0 if share == 0 else centre - half  # exact at the ends, where rounding would leave a crumb
     high = 1.0 if share == 1 else centre + half
     return Interval(share, low, high, math.inf)
+
+
+def bounded_interval(
+    parts: Components, bounds: tuple[float, float], most_rows: float, rows: float, level: float = 0.95
+) -> Interval:
+    """The interval of a mean that lies within finite bounds: Wilson's with an effective number of rows.
+
+    Student's t leaves the bounds, and loses its width where nearly all examples are right. Here the mean is a share of
+    the way between its bounds, and its effective number of rows is share·(1 − share) over its variance, made smaller by
+    what few degrees of freedom cost, (z/t)² (Korn & Graubard 1998), and at most `most_rows`. Where all examples lie at
+    one bound there is no variance to go by: `rows` examples have said so. A mean inside the bounds without any variance
+    is the same for all seeds and examples by its definition, and has no width.
+
+    Raises:
+        ValueError: `level` outside 0..1, or bounds that are not finite.
+    """
+    lowest, highest = bounds
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        raise ValueError(f"bounds {bounds} given; both must be finite")
+    span = highest - lowest
+    share = min(1.0, max(0.0, (parts.estimate - lowest) / span))
+    effective = rows
+    if 0 < share < 1:
+        if parts.variance == 0:
+            return Interval(parts.estimate, parts.estimate, parts.estimate, parts.df)
+        upper = 1 - (1 - _level(level)) / 2
+        lost = (quantile(math.inf, upper) / quantile(parts.df, upper)) ** 2
+        effective = min(most_rows, share * (1 - share) * span**2 / parts.variance * lost)
+    found = wilson_share(share, effective, level)
+    return Interval(parts.estimate, lowest + span * found.low, lowest + span * found.high, parts.df)
 
 
 def crossed_components(differences_se: np.ndarray) -> Components:

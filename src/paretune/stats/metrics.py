@@ -3,8 +3,8 @@
 A metric is an object: whoever lists, ranks, bounds or draws metrics asks it, and a name that is not registered is an
 error. Not here: intervals or comparisons (`intervals.py`, `compare.py`), sums over tokens (`token_scores.py`),
 anything that runs a model.
-Source: accuracy, F1 and the Matthews correlation (R_K, Gorodkin 2004) as in scikit-learn; the linearisation is the
-delta method (influence function of a smooth function of the confusion matrix); calibration error: Guo et al. 2017.
+Source: accuracy, F1 and the Matthews correlation (R_K, Gorodkin 2004) as in scikit-learn; per example,
+the jackknife (Efron & Stein 1981) and the delta method; calibration error: Guo et al. 2017.
 
     score("macro_f1", ["a", "b", "b"], ["a", "b", "a"]); metric_named("nll").merit(2.0) == -2.0
 """
@@ -57,12 +57,14 @@ class Metric:
 class ClassMetric(Metric):
     """A metric of labels and predicted labels; it may head a study.
 
-    `score_of` gives the metric of two arrays of names, `values_of` one value per example whose mean is the metric.
-    `hub_name` is its name on the Hugging Face Hub.
+    `score_of` gives the metric of two arrays of names, `values_of` one value per example whose mean is the metric, and
+    `bias_of` how far the metric of so few examples is expected to lie from that of all there could be (the
+    jackknife's; 0 for a plain mean). `hub_name` is its name on the Hugging Face Hub.
     """
 
     score_of: Callable[[np.ndarray, np.ndarray], float]
     values_of: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    bias_of: Callable[[np.ndarray, np.ndarray], float]
     hub_name: str
 
 
@@ -81,10 +83,11 @@ def score(metric: str, labels: Sequence[str], predictions: Sequence[str]) -> flo
 def per_example(metric: str, labels: Sequence[str], predictions: Sequence[str]) -> np.ndarray:
     """One value per example, whose mean is the metric; what paired comparisons average over examples.
 
-    A metric is a function f of the confusion matrix P (proportions; row = label, column = prediction). The value of
-    an example in cell (a, b) is f + ∂f/∂P_ab − Σ P·∂f: f plus its influence, which averages to zero. For accuracy
-    this is plainly 0 or 1; for the others it is the first-order term, whose standard error is that of the delta
-    method (close to the jackknife's). Values may lie outside the metric's own range.
+    For accuracy it is plainly 0 or 1. For macro-F1 it is the jackknife's pseudo-value, n·f − (n − 1)·f without the
+    example, less the bias that these have on average: classes with a handful of examples bend the metric so much that
+    its slope alone gives too narrow intervals. `mcc` is a function f of the confusion matrix P (proportions; row =
+    label, column = prediction); the value of an example in cell (a, b) is f + ∂f/∂P_ab − Σ P·∂f: f plus its influence,
+    which averages to zero. Values may lie outside the metric's own range.
 
     Where `mcc` is undefined it is the constant 0, so each value is 0: the slope there does not exist, and an interval
     made of it says nothing about how near the classifier is to leaving that state.
@@ -93,6 +96,15 @@ def per_example(metric: str, labels: Sequence[str], predictions: Sequence[str]) 
         ValueError: as in `score`.
     """
     return class_metric(metric).values_of(*_checked(labels, predictions))
+
+
+def bias(metric: str, labels: Sequence[str], predictions: Sequence[str]) -> float:
+    """How far the metric of these examples is expected to lie above that of all there could be, by the jackknife.
+
+    Raises:
+        ValueError: as in `score`.
+    """
+    return class_metric(metric).bias_of(*_checked(labels, predictions))
 
 
 def log_loss(label_probability: Sequence[float] | np.ndarray) -> float:
@@ -149,24 +161,54 @@ def all_scores(
 _score = score  # `all_scores` has an argument of the record column's name, "score"
 
 
-def _macro_f1_slope(share_lp: np.ndarray) -> np.ndarray:
-    """∂(macro F1)/∂P: F1 of class k is 2·P_kk / (row_k + column_k), and no class here has an empty denominator."""
-    denominator = share_lp.sum(axis=1) + share_lp.sum(axis=0)
-    diagonal = np.diag(share_lp)
-    through_marginals = -2 * diagonal / denominator**2
-    slope_lp = through_marginals[:, None] + through_marginals[None, :] + np.diag(2 / denominator)
-    return slope_lp / len(share_lp)
+def _macro_f1_left_out(labels_n: np.ndarray, predictions_n: np.ndarray) -> tuple[float, np.ndarray]:
+    """Macro-F1, and what it would be without each of the examples (nothing is left without the only one: its own).
+
+    F1 of class k is 2·P_kk / (row_k + column_k). Leaving out a right example changes one class, a wrong one two; a
+    class whose last example or prediction goes is no longer averaged over.
+    """
+    classes, codes = np.unique(np.concatenate([labels_n, predictions_n]), return_inverse=True)
+    label_n, prediction_n = codes[: len(labels_n)], codes[len(labels_n) :]
+    right_n = label_n == prediction_n
+    both_c = np.bincount(label_n, minlength=len(classes)) + np.bincount(prediction_n, minlength=len(classes))
+    hit_c = np.bincount(label_n[right_n], minlength=len(classes))
+    f1_c = 2 * hit_c / both_c
+    total, value = float(f1_c.sum()), float(f1_c.mean())
+    if len(labels_n) == 1:
+        return value, np.array([value])
+
+    def without(class_n: np.ndarray, fewer_n: np.ndarray, fewer_hits_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """F1 of a class without an example of it, and whether the class is gone."""
+        left_n = both_c[class_n] - fewer_n
+        gone_n = left_n <= 0
+        return np.where(gone_n, 0.0, 2 * (hit_c[class_n] - fewer_hits_n) / np.where(gone_n, 1, left_n)), gone_n
+
+    own_n, own_gone_n = without(label_n, np.where(right_n, 2, 1), right_n.astype(int))
+    other_n, other_gone_n = without(prediction_n, np.ones_like(label_n), np.zeros_like(label_n))
+    changed_n = own_n - f1_c[label_n] + np.where(right_n, 0.0, other_n - f1_c[prediction_n])
+    left_n = len(classes) - own_gone_n - (other_gone_n & ~right_n)
+    return value, (total + changed_n) / left_n
 
 
-def _mcc_slope(share_lp: np.ndarray) -> np.ndarray:
-    """∂(MCC)/∂P of N / √(A·B): N = tr P − Σ r·c, A = 1 − Σ c², B = 1 − Σ r² (r: labels, c: predictions)."""
+def _macro_f1_values(labels_n: np.ndarray, predictions_n: np.ndarray) -> np.ndarray:
+    value, left_out_n = _macro_f1_left_out(labels_n, predictions_n)
+    return value - (len(left_out_n) - 1) * (left_out_n - left_out_n.mean())
+
+
+def _macro_f1_bias(labels_n: np.ndarray, predictions_n: np.ndarray) -> float:
+    value, left_out_n = _macro_f1_left_out(labels_n, predictions_n)
+    return (len(left_out_n) - 1) * float(left_out_n.mean() - value)
+
+
+def _mcc_and_slope(share_lp: np.ndarray) -> tuple[float, np.ndarray]:
+    """MCC, and ∂(MCC)/∂P of N / √(A·B): N = tr P − Σ r·c, A = 1 − Σ c², B = 1 − Σ r² (r: labels, c: predictions)."""
     row, column = share_lp.sum(axis=1), share_lp.sum(axis=0)
     if (row > 0).sum() == 1 or (column > 0).sum() == 1:
-        return np.zeros_like(share_lp)
+        return 0.0, np.zeros_like(share_lp)
     a, b = 1 - column @ column, 1 - row @ row
     value = (np.trace(share_lp) - row @ column) / np.sqrt(a * b)
     numerator_slope_lp = np.eye(len(share_lp)) - column[:, None] - row[None, :]
-    return numerator_slope_lp / np.sqrt(a * b) + value * (row[:, None] / b + column[None, :] / a)
+    return float(value), numerator_slope_lp / np.sqrt(a * b) + value * (row[:, None] / b + column[None, :] / a)
 
 
 def _checked(labels: Sequence[str], predictions: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -202,20 +244,19 @@ def _mcc(labels_n: np.ndarray, predictions_n: np.ndarray) -> float:
     return float(matthews_corrcoef(labels_n, predictions_n))
 
 
-def _linearised(
-    score_of: Callable[[np.ndarray, np.ndarray], float], slope_of: Callable[[np.ndarray], np.ndarray]
-) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Values per example of a smooth function of the confusion matrix, from its slope there."""
+def _mcc_values(labels_n: np.ndarray, predictions_n: np.ndarray) -> np.ndarray:
+    classes, codes = np.unique(np.concatenate([labels_n, predictions_n]), return_inverse=True)
+    label_codes, prediction_codes = codes[: len(labels_n)], codes[len(labels_n) :]
+    share_lp = np.zeros((len(classes), len(classes)))
+    np.add.at(share_lp, (label_codes, prediction_codes), 1 / len(labels_n))
+    value, slope_lp = _mcc_and_slope(share_lp)
+    slope_n = slope_lp[label_codes, prediction_codes]
+    return value + slope_n - slope_n.mean()
 
-    def values(labels_n: np.ndarray, predictions_n: np.ndarray) -> np.ndarray:
-        classes, codes = np.unique(np.concatenate([labels_n, predictions_n]), return_inverse=True)
-        label_codes, prediction_codes = codes[: len(labels_n)], codes[len(labels_n) :]
-        share_lp = np.zeros((len(classes), len(classes)))
-        np.add.at(share_lp, (label_codes, prediction_codes), 1 / len(labels_n))
-        slope_n = slope_of(share_lp)[label_codes, prediction_codes]
-        return score_of(labels_n, predictions_n) + slope_n - slope_n.mean()
 
-    return values
+def _unbiased(labels_n: np.ndarray, predictions_n: np.ndarray) -> float:
+    """Accuracy is a plain mean; what the Matthews correlation lacks is small beside its error."""
+    return 0.0
 
 
 M = TypeVar("M", bound=Metric)
@@ -227,9 +268,9 @@ def _registered(*metrics: M) -> Mapping[str, M]:
 
 # May head a study of classes, in the order in which they are listed.
 METRICS: Mapping[str, ClassMetric] = _registered(
-    ClassMetric("accuracy", "higher", 0.0, 1.0, _accuracy, _hits, "accuracy"),
-    ClassMetric("macro_f1", "higher", 0.0, 1.0, _macro_f1, _linearised(_macro_f1, _macro_f1_slope), "f1"),
-    ClassMetric("mcc", "higher", -1.0, 1.0, _mcc, _linearised(_mcc, _mcc_slope), "matthews_correlation"),
+    ClassMetric("accuracy", "higher", 0.0, 1.0, _accuracy, _hits, _unbiased, "accuracy"),
+    ClassMetric("macro_f1", "higher", 0.0, 1.0, _macro_f1, _macro_f1_values, _macro_f1_bias, "f1"),
+    ClassMetric("mcc", "higher", -1.0, 1.0, _mcc, _mcc_values, _unbiased, "matthews_correlation"),
 )
 # Stand beside them; a classifier without probabilities has none of them.
 PROBABILITY_METRICS: Mapping[str, Metric] = _registered(

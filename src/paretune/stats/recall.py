@@ -10,13 +10,12 @@ Slud 2019, https://pmc.ncbi.nlm.nih.gov/articles/PMC6690503). Its coverage is si
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence, Set
 
 import numpy as np
 
-from paretune.stats.intervals import Interval, crossed_components, quantile, wilson_share
+from paretune.stats.intervals import Interval, bounded_interval, crossed_components
 
 
 def recall_values(labels: Sequence[str], predictions: Sequence[str], classes: Set[str]) -> np.ndarray:
@@ -58,17 +57,10 @@ def recall_interval(values_se: np.ndarray, rows: float, level: float = 0.95) -> 
     """The interval of a mean recall over new seeds and new examples; `values_se` has `recall_values` of each seed.
 
     Wilson's, which stays within 0..1 and keeps a width where nothing, or everything, is recognised: there the crossed
-    variance is near zero by chance. The effective number of rows is p·(1 − p) over that variance, made smaller by what
-    its few degrees of freedom cost, (z/t)² (Korn & Graubard 1998), and at most `rows` (`even_rows`): seeds add no text.
+    variance is near zero by chance (`bounded_interval`). The effective number of rows is at most `rows` (`even_rows`):
+    seeds add no text.
 
     Raises:
         ValueError: as in `crossed_components`, or `level` outside 0..1.
     """
-    parts = crossed_components(values_se)
-    share = min(1.0, max(0.0, parts.estimate))
-    effective = rows
-    if parts.variance > 0 and 0 < share < 1:
-        upper = 1 - (1 - level) / 2
-        lost = (quantile(math.inf, upper) / quantile(parts.df, upper)) ** 2
-        effective = min(rows, share * (1 - share) / parts.variance * lost)
-    return wilson_share(share, effective, level)
+    return bounded_interval(crossed_components(values_se), (0.0, 1.0), rows, rows, level)

@@ -202,7 +202,7 @@ def _tied(kind: str, first: str, near: Sequence[Evidence], metric: str) -> bool:
         return False
     if not found:
         return True
-    ends = bounds(pooled([one.interval for one in found]))
+    ends = bounds(pooled([one.interval for one in found], metric_named(metric).difference_bounds))
     return ends is None or ends[0] <= 0 <= ends[1]
 
 
@@ -224,8 +224,6 @@ def _advised(case: Case, model: str, metric: str, kind: str, control: str, near:
     memory = peak_memory(same, case.rows, case.tokens)
     seconds = seconds_for(same, case.rows, case.tokens)
     labels = {method.label for _, method, _, _ in here}
-    lowest, highest = metric_named(metric).difference_bounds
-    difference = pooled([one for _, _, _, one in here])
     return Advised(
         rank=None,
         method=labels.pop() if len(labels) == 1 else kind,
@@ -233,9 +231,7 @@ def _advised(case: Case, model: str, metric: str, kind: str, control: str, near:
         settings=here[0][1].settings,
         studies=tuple(study.study for study, _, _, _ in here),
         seeds=sum(seeds for _, _, seeds, _ in here),
-        difference=difference if not math.isfinite(difference.low) else replace(
-            difference, low=max(difference.low, lowest), high=min(difference.high, highest)
-        ),
+        difference=pooled([one for _, _, _, one in here], metric_named(metric).difference_bounds),
         peak_memory_bytes=memory,
         seconds=seconds,
         memory_fits=_within(memory, memory, case.memory_bytes),

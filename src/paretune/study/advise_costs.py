@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paretune.stats.compare import LEAST_DF
 from paretune.stats.intervals import quantile
 from paretune.study.advise_records import Evidence, MethodEvidence
 
@@ -22,7 +23,7 @@ from paretune.study.advise_records import Evidence, MethodEvidence
 class Seconds:
     """Estimated seconds of one training, with a 95 % prediction interval from the spread of the runs' throughput.
 
-    The interval is the estimate alone, both ends infinite, where one run is all there is.
+    Both ends are infinite where one or two runs are all there is.
     """
 
     estimate: float
@@ -62,6 +63,7 @@ def seconds_for(same: Sequence[tuple[Evidence, MethodEvidence]], rows: int, toke
     pace = [
         math.log(max(one.train_seconds, 1e-6) / done)
         for study, method in same
+        if (study.processor, study.cores) == (same[0][0].processor, same[0][0].cores)  # other seconds are no measure
         for one in method.costs
         for done in [one.tokens or (study.tokens or 0.0) * study.rows]
         if done and one.train_seconds is not None
@@ -70,8 +72,8 @@ def seconds_for(same: Sequence[tuple[Evidence, MethodEvidence]], rows: int, toke
     if not pace or work is None:
         return None
     mean = float(np.mean(pace)) + math.log(work)
-    if len(pace) == 1:
-        return Seconds(math.exp(mean), -math.inf, math.inf, 1)
+    if len(pace) - 1 < LEAST_DF:  # one or two runs say nothing of how others spread
+        return Seconds(math.exp(mean), -math.inf, math.inf, len(pace))
     spread = float(np.std(pace, ddof=1)) * math.sqrt(1 + 1 / len(pace)) * quantile(len(pace) - 1, 0.975)
     return Seconds(math.exp(mean), math.exp(mean - spread), math.exp(mean + spread), len(pace))
 

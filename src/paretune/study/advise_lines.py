@@ -107,7 +107,7 @@ def _seconds(one: Advised, words: Words) -> str:
         return "—"
     time = words.duration(one.seconds.estimate)
     if not math.isfinite(one.seconds.high):
-        return words.say("{time} (one run)", {"time": time})
+        return words.plural("{time} ({n} run)", "{time} ({n} runs)", one.seconds.runs, {"time": time})
     low, high = words.duration(one.seconds.low), words.duration(one.seconds.high)
     numbers = [text.split(NO_BREAK) for text in (time, low, high)]
     if {(len(parts), parts[-1]) for parts in numbers} == {(2, numbers[0][-1])}:  # one unit for all of them

@@ -21,7 +21,8 @@ from paretune.core.config import JsonObject, JsonValue, Settings, canonical_json
 from paretune.core.errors import UsageError
 from paretune.records.schema import Family
 from paretune.records.store import StudyFolder, write_atomically
-from paretune.report.facts import MEASURED, MethodFacts, StudyFacts, bounds, gather
+from paretune.report.costs import Costs
+from paretune.report.facts import MethodFacts, StudyFacts, bounds, gather
 from paretune.stats.intervals import Interval
 from paretune.stats.metrics import METRICS
 from paretune.study.advise_pooling import difference_in
@@ -31,7 +32,7 @@ MAJORITY = "majority"
 
 
 class RunCost(Settings):
-    """What one scored run cost; a figure that was not measured is None. `tokens` are those of all its steps."""
+    """What one scored run cost; None: not measured or not comparable. `tokens` are those of all its steps."""
 
     peak_memory_bytes: float | None
     train_seconds: float | None
@@ -128,7 +129,7 @@ def evidence_of(facts: StudyFacts) -> Evidence:
     shares = explored.scripts if explored is not None else {}
     stand = _standing(facts)
     kinds = {method.record.kind: method for method in stand}
-    control = facts.by_label.get(study.control)
+    control, judged = facts.by_label.get(study.control), Costs(facts)
     return Evidence(
         study=study.name,
         metric=study.metric,
@@ -145,7 +146,7 @@ def evidence_of(facts: StudyFacts) -> Evidence:
         seeds=len(study.seeds),
         processor=str(study.machine.get("processor", "?")),
         cores=str(study.machine.get("cores", "?")),
-        methods=[_method(method) for method in stand],
+        methods=[_method(method, judged) for method in stand],
         silent={method.label: sorted(method.stopped) for method in facts.methods if not method.runs},
         variants=_variants(facts, kinds),
         differences={metric: _differences(facts, kinds, metric) for metric in METRICS},
@@ -183,15 +184,15 @@ def filled(kind: str, settings: JsonObject) -> JsonObject:
         return settings
 
 
-def _method(method: MethodFacts) -> MethodEvidence:
+def _method(method: MethodFacts, judged: Costs) -> MethodEvidence:
     costs = [
         RunCost(
-            peak_memory_bytes=one.peak_memory_bytes.value if one.peak_memory_bytes.grade in MEASURED else None,
-            train_seconds=one.train_seconds.value if one.train_seconds.grade in MEASURED else None,
-            tokens=one.train_tokens,
-            examples=one.train_examples,
+            peak_memory_bytes=one.measurements.peak_memory_bytes.value if not judged.doubts(one, "memory") else None,
+            train_seconds=one.measurements.train_seconds.value if not judged.doubts(one, "seconds") else None,
+            tokens=one.measurements.train_tokens,
+            examples=one.measurements.train_examples,
         )
-        for one in method.measurements()
+        for _, one in sorted(method.runs.items())
     ]
     record = method.record
     return MethodEvidence(
