@@ -29,8 +29,10 @@ class Interval:
     df: float
 
     def within(self, bounds: tuple[float, float]) -> Interval:
-        """Its ends cut to the bounds of what it estimates."""
+        """Its ends cut to the bounds of what it estimates; without ends it stays so."""
         lowest, highest = bounds
+        if math.isinf(self.low) and math.isinf(self.high):
+            return self
         return Interval(self.estimate, max(self.low, lowest), min(self.high, highest), self.df)
 
 
