@@ -204,11 +204,12 @@ def test_the_method_tab_names_the_engines(tmp_path: Path, lang: str, line: str) 
             plain = run.spec().method == "lora"
             engine = EngineUse(
                 name="transformers" if plain else "torch",
-                reason="of a <test>" if plain else "",
+                reason="our own pass does not know a <test>" if plain else "",
                 processor="A processor",
                 threads=2,
             )
             run.write_measurements(run.measurements().model_copy(update={"engine": engine}))
     html = build(study, lang).read_text("utf-8")
     assert html.count(line) == 1
-    assert "lora" not in html.split(line)[1].split("<")[0] and "of a &lt;test&gt;." in html
+    assert "lora" not in html.split(line)[1].split("<")[0]
+    assert ("do not know: a &lt;test&gt;." if lang == "en" else "не поддерживают: a &lt;test&gt;.") in html

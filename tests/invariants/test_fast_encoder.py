@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +192,7 @@ def test_what_changes_a_modules_call_keeps_the_plain_path(tiny_model: Path) -> N
     hook.remove()
     FastEncoder(model.encoder, torch.float32)
     torch.nn.utils.parametrize.register_parametrization(query, "weight", torch.nn.Identity())
-    with pytest.raises(Unsupported, match="another class"):
+    with pytest.raises(Unsupported, match="class ParametrizedLinear"):
         FastEncoder(model.encoder, torch.float32)
 
 
@@ -222,3 +224,132 @@ def test_dropout_of_updates_is_drawn_while_training_only(tiny_model: Path) -> No
     plain = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state.detach()
     real = mask.bool()
     torch.testing.assert_close(hidden(0)[real], plain[real], atol=1e-5, rtol=1e-5)
+
+
+class _Query(torch.nn.Linear):
+    """A class of one's own."""
+
+
+def _own_class(model: EncoderClassifier) -> None:
+    inside = model.encoder.get_submodule("encoder.layer.0.attention.self")
+    inside.query = _Query(16, 16)
+
+
+def _own_model(model: EncoderClassifier) -> None:
+    kind = type(model.encoder)
+    model.encoder.__class__ = type("Other", (kind,), {})
+
+
+def _replaced(model: EncoderClassifier) -> None:
+    down = model.encoder.get_submodule("encoder.layer.1.output.dense")
+    down.forward = lambda x: torch.zeros(())  # type: ignore[method-assign]
+
+
+def _half(model: EncoderClassifier) -> None:
+    model.encoder.get_submodule("encoder.layer.1.output.dense").half()
+
+
+def _crooked(model: EncoderClassifier) -> None:
+    dense = model.encoder.get_submodule("encoder.layer.1.output.dense")
+    dense.weight = torch.nn.Parameter(dense.weight.detach().T.contiguous().T)
+
+
+def _gradient_hook(model: EncoderClassifier) -> None:
+    model.encoder.get_parameter("encoder.layer.0.output.dense.weight").register_hook(lambda gradient: gradient * 0)
+
+
+def _backward_hook(model: EncoderClassifier) -> None:
+    layer = model.encoder.get_submodule("encoder.layer.0")
+    layer.register_full_backward_hook(lambda module, given, found: None)
+
+
+def _scaled(model: EncoderClassifier) -> None:
+    model.encoder.get_submodule("encoder.layer.0.attention.self").scaling = 1.0
+
+
+def _other_norm(model: EncoderClassifier) -> None:
+    model.encoder.get_submodule("encoder.layer.0.output").LayerNorm = torch.nn.RMSNorm(32)
+
+
+def _unbiased(model: EncoderClassifier) -> None:
+    inside = model.encoder.get_submodule("encoder.layer.0.attention.self")
+    inside.query = torch.nn.Linear(32, 32, bias=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_own_class, "class _Query"),
+        (_own_model, "class Other"),
+        (_replaced, "replaced"),
+        (_half, "float16"),
+        (_crooked, "in one piece"),
+        (_gradient_hook, "weight's gradient"),
+        (_backward_hook, "hooked"),
+        (_scaled, "a scale of their own"),
+        (_other_norm, "RMSNorm"),
+        (_unbiased, "with and without a bias"),
+    ],
+)
+def test_what_it_cannot_know_is_refused(
+    tiny_model: Path, change: Callable[[EncoderClassifier], None], reason: str
+) -> None:
+    """Whatever would change what the plain modules compute, or where their gradients go."""
+    model = _model(f"path:{tiny_model}", "full", {})
+    FastEncoder(model.encoder, torch.float32)
+    change(model)
+    with pytest.raises(Unsupported, match=reason):
+        FastEncoder(model.encoder, torch.float32)
+
+
+def _disabled(wrapped: Any) -> None:
+    wrapped.base_model.disable_adapter_layers()
+
+
+def _merged(wrapped: Any) -> None:
+    wrapped.base_model.merge_adapter()
+
+
+def _another(wrapped: Any) -> None:
+    wrapped.add_adapter("other", wrapped.peft_config["default"])
+
+
+def _other_active(wrapped: Any) -> None:
+    _another(wrapped)
+    wrapped.set_adapter("other")
+
+
+def _one_disabled(wrapped: Any) -> None:
+    wrapped.base_model.model.encoder.layer[0].output.dense.enable_adapters(False)
+
+
+def _other_dropout(wrapped: Any) -> None:
+    wrapped.base_model.model.encoder.layer[0].attention.self.query.lora_dropout["default"] = torch.nn.Dropout(0.5)
+
+
+def _dropped_otherwise(wrapped: Any) -> None:
+    wrapped.base_model.model.encoder.layer[0].output.dense.lora_dropout["default"] = torch.nn.AlphaDropout(0.5)
+
+
+@pytest.mark.parametrize(
+    "change", [_disabled, _merged, _another, _other_active, _one_disabled, _other_dropout, _dropped_otherwise]
+)
+def test_adapters_that_are_not_exactly_one_active_lora_are_refused(
+    tiny_model: Path, change: Callable[[Any], None]
+) -> None:
+    """Disabled, merged, several, another active, or inputs dropped in two ways."""
+    model = _model(f"path:{tiny_model}", "lora", {"rank": 2})
+    FastEncoder(model.encoder, torch.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        change(model.encoder)
+    with pytest.raises(Unsupported):
+        FastEncoder(model.encoder, torch.float32)
+
+
+def test_a_decoders_norm_with_another_epsilon_is_refused(tiny_decoder: Path) -> None:
+    """The kernels take it from the config, the plain modules from the norm."""
+    model = _model(f"path:{tiny_decoder}", "full", {})
+    model.encoder.get_submodule("layers.0.input_layernorm").variance_epsilon = 0.1
+    with pytest.raises(Unsupported, match="epsilon"):
+        FastEncoder(model.encoder, torch.float32)

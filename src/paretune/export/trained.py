@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from paretune.core.config import validated
+from paretune.core.engine_timings import ENGINES_FILE, hold, read_timings
 from paretune.core.errors import BundleError, ConfigError, ReloadError, said
 from paretune.data.encoding import Encoded, encode
 from paretune.data.prepare import Prepared, load
@@ -102,6 +103,8 @@ def setting_of(run: RunFolder) -> Setting:
     data = load(study_folder_of(run) / "data")
     if data.digest != spec.data_digest:
         raise BundleError(said(f"the study's data changed since run {run.id}", "the data that it was trained on"))
+    if (engines := study_folder_of(run) / ENGINES_FILE).exists():  # its logits are compared with those of the run
+        hold(read_timings(engines))
     precision: Precision = "bf16" if run.measurements().precision == "bf16" else "fp32"
     return Setting(run, spec, data, model_spec, train.max_tokens, precision, read_tokenizer(model_spec.source))
 

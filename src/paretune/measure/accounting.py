@@ -15,15 +15,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal, cast
+from typing import Literal
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from paretune.measure.flops import Arithmetic, arithmetic
+from paretune.models.adapters import base_embeddings, base_modules, inserted_parameters, own_pass_refusal
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.surgery import is_linear, layers, plain_encoder, size_of, trainable, weight_oi
-from paretune.models.weights import DECODERS, KINDS
 
 Format = Literal["bf16", "fp32"]
 NUMBER_BYTES: dict[Format, int] = {"bf16": 2, "fp32": 4}
@@ -38,7 +38,7 @@ class Census:
     `words` and `word_width` are rows and columns of the table of words, `words_learn` whether it is trained.
     `inserted`: what the method added to the base model. `copied`: matrices and biases of the blocks, which our own pass
     converts to the format in which it multiplies. `saved_bytes` is the file that holds what was trained.
-    `own_pass`: the model is of a type that our own kernels know.
+    `own_pass`: our own kernels know the model with all that the method did to it.
     """
 
     trainable: int
@@ -157,10 +157,10 @@ def census(model: EncoderClassifier) -> Census:
     """
     encoder = model.encoder
     plain = plain_encoder(encoder)
-    words = cast(nn.Embedding, plain.get_input_embeddings())
+    words = base_embeddings(encoder)
     moving = trainable(model)
     sizes = {name: one.numel() for name, one in model.named_parameters()}
-    inserted = sum(size for name, size in sizes.items() if "lora_" in name or name.startswith("head."))
+    inserted = sum(one.numel() for one in (*inserted_parameters(encoder).values(), *model.head.parameters()))
     heads = size_of(plain, "num_attention_heads") or 1
     feed_forward = max((weight_oi(one).shape[0] for one in _linear(plain)), default=0)
     return Census(
@@ -177,23 +177,19 @@ def census(model: EncoderClassifier) -> Census:
         key_heads=size_of(plain, "num_key_value_heads") or heads,
         classes=model.head.out_features,
         saved_bytes=safetensors_bytes({name: tuple(one.shape) for name, one in moving.items()}),
-        own_pass=plain.config.model_type in {*KINDS, *DECODERS},
+        own_pass=not own_pass_refusal(encoder, training=True),
         arithmetic=arithmetic(model.encoder),
     )
 
 
 def _linear(plain: PreTrainedModel) -> list[nn.Module]:
-    return [one for one in layers(plain).modules() if is_linear(one)]
+    """The base model's linear layers inside the blocks."""
+    return [one for _, one in base_modules(layers(plain)) if is_linear(one)]
 
 
 def _converted(plain: PreTrainedModel) -> list[nn.Parameter]:
     """Weights and biases of the base model's linear maps inside the blocks."""
-    return [
-        parameter
-        for name, module in layers(plain).named_modules()
-        if is_linear(module) and "lora_" not in name
-        for parameter in module.parameters()
-    ]
+    return [parameter for module in _linear(plain) for parameter in module.parameters()]
 
 
 def safetensors_bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:

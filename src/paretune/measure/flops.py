@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
+from paretune.models.adapters import base_modules, low_rank_numbers
 from paretune.models.families import sees_only_before
 from paretune.models.surgery import is_linear, layers, plain_encoder, size_of, weight_oi
 
@@ -32,8 +32,9 @@ class Arithmetic:
     """What decides how much arithmetic a training step needs; counts of numbers, not of bytes.
 
     `weights`: all matrices of the blocks (N). `passed`: of these, the ones in blocks through which a gradient passes.
-    `learning`: the ones that learn themselves. `low_rank`: numbers of all low-rank updates (R). `width`: heads × size
-    of a head (q). `shapes`: the linear maps, for a ceiling to be measured at.
+    `learning`: the ones that learn themselves. `low_rank`: numbers of all low-rank updates (R); what adapters of
+    another kind need is not counted. `width`: heads × size of a head (q). `shapes`: the linear maps, for a ceiling to
+    be measured at.
     """
 
     weights: int
@@ -88,13 +89,13 @@ def arithmetic(encoder: nn.Module) -> Arithmetic:
     weights = passed = learning = low_rank = 0
     shapes: dict[tuple[int, int], int] = {}
     for place, block in enumerate(blocks):
-        for base, updated in _linear_maps(block):
+        low_rank += low_rank_numbers(block)
+        for base in (one for _, one in base_modules(block) if is_linear(one)):
             outputs, inputs = weight_oi(base).shape
             size = inputs * outputs
             weights += size
             passed += size if place >= lowest else 0
             learning += size if base.get_parameter("weight").requires_grad else 0
-            low_rank += updated * (inputs + outputs)
             shape = (inputs, outputs)
             shapes[shape] = shapes.get(shape, 0) + 1
     return Arithmetic(
@@ -108,16 +109,6 @@ def arithmetic(encoder: nn.Module) -> Arithmetic:
         sees_only_before(plain.config.to_dict()),
         shapes,
     )
-
-
-def _linear_maps(block: nn.Module) -> list[tuple[nn.Module, int]]:
-    """Each linear map of the base model with the rank of its update, 0 where it has none."""
-    updated = {name: one for name, one in block.named_modules() if isinstance(one, LoraLayer)}
-    found = [(one.base_layer, sum(one.r.values())) for one in updated.values()]
-    for name, one in block.named_modules():
-        if is_linear(one) and not any(name == over or name.startswith(f"{over}.") for over in updated):
-            found.append((one, 0))
-    return found
 
 
 def _width(plain: PreTrainedModel) -> int:

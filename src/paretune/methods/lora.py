@@ -16,16 +16,13 @@ from collections.abc import Callable
 from typing import ClassVar, Literal, cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft import LoraConfig, get_peft_model
 from pydantic import Field
-from torch import nn
 from transformers import PreTrainedModel
 
 from paretune.core.config import Settings
 from paretune.core.errors import ConfigError, said
-from paretune.kernels.low_rank import LowRank
-from paretune.methods.method import Adaptation, Delta
+from paretune.methods.method import Adaptation
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.surgery import freeze, is_attention, is_conv1d, is_query_or_value, linear_names
 
@@ -98,16 +95,3 @@ class Lora(Adaptation):
             given = f"targets = {targets if isinstance(targets, str) else list(targets)} match no layer"
             raise ConfigError(said(given, "names ending in " + ", ".join(endings)))
         return chosen
-
-    def merge(self, model: EncoderClassifier) -> None:
-        wrapped = cast(PeftModel, model.encoder)
-        model.encoder = wrapped.merge_and_unload()
-
-    def delta(self, model: EncoderClassifier) -> Delta:
-        found: Delta = {}
-        for name, module in cast(nn.Module, cast(PeftModel, model.encoder).base_model.model).named_modules():
-            if isinstance(module, LoraLayer):
-                a_ri = cast(nn.Linear, module.lora_A["default"]).weight.detach()
-                b_or = cast(nn.Linear, module.lora_B["default"]).weight.detach()
-                found[name] = LowRank(a_ri, b_or * module.scaling["default"])
-        return found

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -20,9 +20,12 @@ from safetensors.torch import load_file, save_file
 from paretune.core.config import Settings
 from paretune.core.errors import ReloadError, said
 from paretune.core.registry import Registry
-from paretune.kernels.low_rank import LowRank
+from paretune.methods.delta import Delta, encoder_delta, merged_encoder
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.surgery import trainable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 METHODS = Registry(
     "method",
@@ -38,8 +41,6 @@ METHODS = Registry(
 )
 TRAINED_FILE = "trained.safetensors"
 Family = Literal["baseline", "adaptation"]
-# Name of a linear map → its low-rank update, or name of a parameter → what stands in its place.
-Delta = dict[str, LowRank | torch.Tensor]
 
 
 class NoSettings(Settings):
@@ -111,13 +112,10 @@ class Adaptation(Method):
     def delta(self, model: EncoderClassifier) -> Delta:
         """How the adapted encoder differs from the base model, by the base model's own names; the head is not in it.
 
-        By default the trained parameters in place of the base's; a method that inserts low-rank updates names those.
+        Raises:
+            ConfigError: what was inserted is no change of the base model's tensors.
         """
-        return {
-            name.removeprefix("encoder."): tensor
-            for name, tensor in self.state(model).items()
-            if name.startswith("encoder.")
-        }
+        return encoder_delta(model.encoder)
 
     def save(self, model: EncoderClassifier, folder: Path) -> int:
         """Write the state as safetensors; returns its bytes on disk."""
@@ -131,8 +129,12 @@ class Adaptation(Method):
         self.load_state(model, load_file(folder / TRAINED_FILE))
 
     def merge(self, model: EncoderClassifier) -> None:
-        """Fold what was inserted into the base weights, in place; nothing to do for a method that inserts nothing."""
-        return None
+        """Fold what was inserted into the base weights, in place; nothing to do for a method that inserts nothing.
+
+        Raises:
+            ConfigError: it cannot be folded in.
+        """
+        model.encoder = cast("PreTrainedModel", merged_encoder(model.encoder))
 
     def after_step(self, model: EncoderClassifier, step: int) -> None:
         """Called after each optimizer step (AdaLoRA-like methods move their budget here)."""

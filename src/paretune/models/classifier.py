@@ -71,7 +71,8 @@ class EncoderClassifier(nn.Module):
         """Last hidden states [b, t, h]; those of padding mean nothing."""
         if self.path is not None:
             return self.path(input_ids_bt, mask_bt)
-        return self.encoder(input_ids=input_ids_bt, attention_mask=mask_bt).last_hidden_state
+        states_bth = self.encoder(input_ids=input_ids_bt, attention_mask=mask_bt).last_hidden_state
+        return states_bth[:, -mask_bt.shape[1] :]  # without virtual tokens that a method puts before a text
 
     def pooled(self, input_ids_bt: Tensor, mask_bt: Tensor) -> Tensor:
         """Features [b, h] in fp32, padding (which stands on the right) left out."""

@@ -167,6 +167,7 @@ def load_outline(source: str, base: Path | None = None) -> PreTrainedModel:
     """
     config = read_config(source, base)
     with _quiet_loading(), readable(source), torch.device("meta"):
+        _without_dropout(config)
         settings = {"attn_implementation": "eager", "dtype": torch.float32, **_more(config)}
         match build_of(config):
             case "AutoModel":

@@ -23,7 +23,7 @@ def plain_encoder(encoder: nn.Module) -> PreTrainedModel:
     """The encoder without `peft`'s wrapper."""
     from peft import PeftModel  # seconds to import, and not wanted where nothing is adapted
 
-    return cast("PreTrainedModel", encoder.base_model.model if isinstance(encoder, PeftModel) else encoder)
+    return cast("PreTrainedModel", encoder.get_base_model() if isinstance(encoder, PeftModel) else encoder)
 
 
 def freeze(module: nn.Module) -> None:

@@ -275,8 +275,20 @@ def engine_notes(facts: StudyFacts, words: Words) -> list[str]:
         }
         notes.append(words.say("Trained by {engine} ({processor}, {threads}): {methods}.", values))
         if engine.reason:
-            notes[-1] += " " + words.say("Why not faster: {reason}.", {"reason": engine.reason})
+            notes[-1] += " " + words.say("Why not faster: {reason}.", {"reason": engine_reason(engine.reason, words)})
     return notes
+
+
+def engine_reason(reason: str, words: Words) -> str:
+    """Why no faster engine was taken: the sort of reason in the reader's language, technical detail as it was told."""
+    sorts = {
+        "our own pass does not know ": words.say("the faster blocks do not know: "),
+        "no C++ kernels: ": words.say("no blocks in C++: "),
+        "the C++ kernels multiply in bf16 alone, and this is fp32": words.say(
+            "blocks in C++ compute in bf16 only, and this is fp32"
+        ),
+    }
+    return next((said + reason.removeprefix(one) for one, said in sorts.items() if reason.startswith(one)), reason)
 
 
 def _any_dropout(tree: object) -> bool:

@@ -23,7 +23,6 @@ from paretune.core.errors import RunError, UnknownNameError, said
 from paretune.data.encoding import encode
 from paretune.data.prepare import prepare
 from paretune.data.sources import DataSpec
-from paretune.kernels.native.build import prepare_kernels
 from paretune.measure.flops import Arithmetic, arithmetic
 from paretune.measure.speed import Job
 from paretune.models.classifier import EncoderClassifier
@@ -34,6 +33,7 @@ from paretune.repro.seeding import torch_generator
 from paretune.study.bench_train_ours import SEED, adaptation, train_spec
 from paretune.study.bench_train_processes import Runner
 from paretune.study.bench_train_summary import Pair, summary
+from paretune.study.engines import prepare_engines
 from paretune.train.loop import planned_batches
 
 PEERS = {"peft-trainer": Path("benchmarks/peer_speed.py")}
@@ -69,7 +69,7 @@ def bench_train(plan: BenchPlan, say: Callable[[str], None]) -> JsonObject:
     script = peer_script(plan.peer)
     if script is None:
         say(f"no {PEERS[plan.peer]} here, which stands in a checkout of paretune: nothing is compared")
-    prepare_kernels(say)
+    prepare_engines(say)
     say(f"reading {plan.data}, counting {plan.model}")
     kind, job = prepared_job(plan)
     counted, rows = shapes_of(job)

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from paretune.core.errors import RunError, UsageError
-from paretune.kernels.native.build import prepare_kernels
 from paretune.measure.accounting import Census, census, computed
 from paretune.measure.calibration import Calibration, Sample, fit
 from paretune.methods.method import METHODS, Adaptation
@@ -23,6 +22,7 @@ from paretune.models.loading import load_outline
 from paretune.models.surgery import is_linear, layers, weight_oi
 from paretune.repro.seeding import torch_generator
 from paretune.study.calibrations import ProbeShape, keep, known
+from paretune.study.engines import prepare_engines
 from paretune.study.trial import run_trial
 from paretune.study.trial_steps import CLASSES, Trial
 
@@ -70,7 +70,7 @@ def calibration(shape: ProbeShape, note: Callable[[str], None], again: bool = Fa
         RunError: not one step could be measured.
         UnknownNameError: a type of model that is not known.
     """
-    prepare_kernels(note)
+    prepare_engines(note)
     found = None if again else known(shape)
     if found is not None and found.complete:
         return found

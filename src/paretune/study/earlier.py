@@ -63,7 +63,7 @@ def learnt(desk: Desk, method: Adaptation) -> tuple[EncoderClassifier, list[str]
         return model, ["resumed after its earlier task: the cost of that task is not measured"]
     encoded = encoded_splits(desk, ["train", "validation"])
     precision = chosen_precision(desk.train_spec.precision)
-    witness = Witness(model, encoded["validation"], precision)
+    witness = Witness(model, encoded["validation"], precision, encoded["train"])
     checkpoint = desk.folder.path / "checkpoint-earlier.pt"
     notes = (
         ["its earlier task was resumed from a checkpoint: its cost is the sum of its parts"]
@@ -71,12 +71,12 @@ def learnt(desk: Desk, method: Adaptation) -> tuple[EncoderClassifier, list[str]
         else []
     )
     assert desk.spec.learning_rate is not None
-    train(
+    trained = train(
         model, method, desk.task, encoded["train"], desk.task.targets(desk.data.splits["train"].labels),
         desk.train_spec, desk.spec.learning_rate, desk.spec.seed, _as_one_phase(desk.emit), checkpoint,
         costs=desk.meter.carried("earlier"),
     )  # fmt: skip
-    witness.check(model)
+    notes += witness.check(model, trained.steps)
     part = desk.folder.adapter / f"{FOLDER}.part"
     keep(desk, method, model, part, encoded["validation"], precision)
     write_atomically(part / COST_FILE, desk.meter.cost("earlier").model_dump_json())

@@ -29,6 +29,7 @@ from paretune.records.schema import Predicted
 from paretune.study.calibrate import calibration, counted
 from paretune.study.calibrations import ProbeShape
 from paretune.study.design import MethodChoice, Study, with_settled_model
+from paretune.study.engines import prepare_engines
 from paretune.study.predict import Scoring, keeps_prefix, predict_run, predict_scoring, shape_of, way_of
 from paretune.tasks.task import TASKS
 from paretune.train.loop import TrainSpec
@@ -227,6 +228,7 @@ def plan_study(study: Study, limits: Limits, note: Callable[[str], None], again:
         DataError, AssetError, UnknownNameError: data or model cannot be used.
         RunError: no step could be measured.
     """
+    prepare_engines(note)
     study = with_settled_model(study, note)
     note(f"preparing data: {study.file.data.train}")
     encoded, classes, encode_seconds = encoded_sample(study)

@@ -12,6 +12,7 @@ from collections import defaultdict
 from rich.console import Console
 from rich.status import Status as LiveLine
 
+from paretune.records.schema import EngineUse
 from paretune.records.store import RunFolder
 from paretune.report.sheets import split_name
 from paretune.report.tables import metric_name, state_name
@@ -40,6 +41,7 @@ class Terminal:
         self._live: LiveLine | None = None
         self._head = self._last = ""
         self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self._plain: set[tuple[str, EngineUse]] = set()
 
     def note(self, text: str) -> None:
         self.console.print(text, style="dim", markup=False, highlight=False)
@@ -92,13 +94,19 @@ class Terminal:
         status = folder.status()
         said = self.words.say("not finished") if status is None else state_name(self.words, status.state)
         if status is not None and status.state == "ok":
-            scores = folder.measurements().scores
+            measured = folder.measurements()
+            scores = measured.scores
             split = "test" if "test" in scores else "validation"
             shown = [name for name in (*METRICS, *TOKEN_METRICS) if name in scores[split]]
             values = [f"{metric_name(self.words, name)} {self.words.number(scores[split][name])}" for name in shown]
             said = f"{split_name(self.words, split)}: {', '.join(values)}"
             last = self.words.say("last: {method}", {"method": job.spec.method})
             self._last = f" · {last}, {said}"
+            engine = measured.engine
+            if engine is not None and engine.name == "transformers" and (job.spec.method, engine) not in self._plain:
+                self._plain.add((job.spec.method, engine))
+                values = {"method": job.spec.method, "reason": engine.reason}
+                self.note(self.words.say("{method} goes through the plain modules, which are slower: {reason}", values))
         elif status is not None:
             said = f"{said.upper()}: {status.reason}"
         line = f"{self._head} → {said} ({self.words.duration(seconds)})"

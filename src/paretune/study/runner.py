@@ -25,13 +25,13 @@ from typing import Protocol
 from paretune.assets.fetch import locked
 from paretune.core.config import canonical_hash
 from paretune.core.disk import cannot_write, is_full_disk
+from paretune.core.engine_timings import ENGINES_FILE, hold
 from paretune.core.errors import DataError, RecordError, StorageError, UsageError
 from paretune.core.limits import wait_briefly
 from paretune.core.memory import return_free_memory
 from paretune.data.explore import explore
 from paretune.data.prepare import READING, Prepared, load, prepare, save
 from paretune.data.sources import DataSpec
-from paretune.kernels.native.build import prepare_kernels
 from paretune.methods.method import Adaptation
 from paretune.models.precision import chosen_precision
 from paretune.models.sources import model_digest, model_notes
@@ -51,6 +51,7 @@ from paretune.records.store import (
 from paretune.repro.provenance import machine
 from paretune.study.calibrations import CONSTANTS_FILE, ProbeShape, nearest
 from paretune.study.design import Study, with_settled_model
+from paretune.study.engines import prepare_engines
 from paretune.study.origin import ORIGIN_FILE, claim
 from paretune.study.plan import Digests, Job, Plan, look, losing_trials, next_stage, status_of
 from paretune.study.worker import work
@@ -341,7 +342,7 @@ def _clear_if_new(folder: StudyFolder) -> None:
     """Leave no empty folder of a study that could not begin; one that holds anything stays."""
     with contextlib.suppress(OSError):
         if not (folder.path / STUDY_FILE).exists():
-            for name in ("data.lock", f"{STUDY_FILE}.lock", ORIGIN_FILE):
+            for name in ("data.lock", f"{STUDY_FILE}.lock", ORIGIN_FILE, ENGINES_FILE):
                 (folder.path / name).unlink(missing_ok=True)
             folder.path.rmdir()
 
@@ -380,7 +381,7 @@ def run_study(study: Study, runs_root: Path, progress: Progress, command: str) -
             claim(study, folder)
             found = describe(study, folder, digest, command, progress)
             if any(isinstance(choice.method, Adaptation) for choice in study.methods.values()):
-                prepare_kernels(progress.note)
+                hold(prepare_engines(progress.note, folder.path / ENGINES_FILE))
             runner = Runner(study, folder, found.digests, found.record, progress)
             runner.look()
             if found.exploration is not None:  # after the record: what is shown of data is never another study's

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from paretune.core.disk import cannot_write, is_full_disk
+from paretune.core.engine_timings import ENGINES_FILE, hold, read_timings
 from paretune.core.errors import ParetuneError, RunError, StorageError
 from paretune.core.events import PhaseEnded, PhaseStarted
 from paretune.core.limits import usable_cores
@@ -118,7 +119,7 @@ def _train(desk: Desk, method: Adaptation, first: Desk | None) -> None:
     precision = chosen_precision(desk.train_spec.precision)
     model, notes = _fresh_model(desk, method, first)
     predicted = _predicted(desk, model, encoded, precision)
-    witness = Witness(model, encoded["validation"], precision)
+    witness = Witness(model, encoded["validation"], precision, encoded["train"])
     targets_n = desk.task.targets(desk.data.splits["train"].labels)
     checkpoint = desk.folder.path / "checkpoint.pt"
     resumed = checkpoint.exists()
@@ -130,7 +131,7 @@ def _train(desk: Desk, method: Adaptation, first: Desk | None) -> None:
     if resumed:
         desk.meter.stretch()
         notes.append(RESUMED if desk.meter.whole else RESUMED_UNMEASURED)
-    witness.check(model)
+    notes += witness.check(model, trained.steps)
     desk.emit(PhaseStarted("eval"))
     found_nc = predict(model, desk.task, encoded["validation"], precision, desk.shelf())
     _, scores = scored_split(desk, "validation", found_nc)
@@ -216,6 +217,8 @@ def _run_baseline(desk: Desk, method: Baseline, first: Desk | None, probe_latenc
 def _perform(study_folder: Path, folder: RunFolder, stage: Stage, probe_latency: bool) -> None:
     spec = folder.spec()
     make_repeatable(spec.seed, usable_cores())
+    if (engines := study_folder / ENGINES_FILE).exists():  # what the runner decided for all runs
+        hold(read_timings(engines))
     meter = Meter(f"{processor_name()}, {usable_cores()} threads")
     data = load(study_folder / "data")
     task = TASKS.load(spec.task["kind"])(data.labels)

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import chain
-from typing import cast
 
 import torch
 from torch import nn
@@ -32,8 +31,10 @@ def _trained_words(model: EncoderClassifier) -> tuple[nn.Module, nn.Embedding] |
     if config is None or config.model_type not in WORDS or not model.pools_states:
         return None
     above, _, _ = WORDS[config.model_type].rpartition(".")
-    words = cast(nn.Embedding, model.encoder.get_input_embeddings())
-    return (model.encoder.get_submodule(above), words) if words.weight.requires_grad else None
+    words = model.encoder.get_input_embeddings()
+    if type(words) is not nn.Embedding or not words.weight.requires_grad:  # an adapter's is left as it is
+        return None
+    return model.encoder.get_submodule(above), words
 
 
 @contextmanager

@@ -7,14 +7,19 @@ Not here: scores (`tasks/`), and when the test set may be read (`study/runner.py
 
 from __future__ import annotations
 
+from itertools import chain
+from typing import cast
+
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from paretune.core.errors import InertAdapterError, said
 from paretune.data.encoding import Encoded
+from paretune.models.adapters import inserted_parameters
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision
-from paretune.models.surgery import trainable
+from paretune.models.surgery import plain_encoder, trainable
 from paretune.tasks.task import Task
 from paretune.train.batches import length_batches
 from paretune.train.fast_encoder import fast_path
@@ -23,15 +28,18 @@ from paretune.train.frozen_prefix import Shelf, inputs_of
 EVALUATION_BATCH = 32
 PROBE_ROWS = 16
 WITNESSED_NUMBERS = 2**20  # of a tensor
+GRADIENT_ROWS = 4
+COMPARED_TENSORS = 8
+ROUNDING = 1e-6  # of the largest gradient
 
 
 def _outputs(
     model: EncoderClassifier, encoded: Encoded, precision: Precision, shelf: Shelf | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Features (n, h) and logits (n, c) in the order of the texts; the batches depend on the lengths alone."""
     model.eval()
-    features: list[torch.Tensor] = []
-    logits: list[torch.Tensor] = []
+    features: list[Tensor] = []
+    logits: list[Tensor] = []
     order: list[int] = []
     with (
         torch.inference_mode(),
@@ -57,52 +65,102 @@ def predict(
     return task.results(_outputs(model, encoded, precision, shelf)[1], encoded)
 
 
-def predict_logits(model: EncoderClassifier, encoded: Encoded, precision: Precision) -> torch.Tensor:
+def predict_logits(model: EncoderClassifier, encoded: Encoded, precision: Precision) -> Tensor:
     """Logits, shape (n, c), float32."""
     return _outputs(model, encoded, precision)[1]
 
 
 class Witness:
-    """Remembers a model before training, to prove afterwards that training moved it and that the output depends on it.
+    """Remembers a model before training, to prove afterwards that training moved all of it that it should have, and
+    that the output depends on it.
 
-    Two sums a tensor are kept instead of a copy, and of a large one its first numbers are read, so that the proof costs
-    no memory next to full fine-tuning: a table of words that is read whole comes out of its file and stays.
+    Two sums a tensor are kept instead of a copy, and of a large one its first numbers are read (of a table of words the
+    rows that occur in `learnt`), so that the proof costs no memory next to full fine-tuning: a table of words that is
+    read whole comes out of its file and stays.
     """
 
-    def __init__(self, model: EncoderClassifier, encoded: Encoded, precision: Precision) -> None:
+    def __init__(
+        self, model: EncoderClassifier, encoded: Encoded, precision: Precision, learnt: Encoded | None = None
+    ) -> None:
+        """`encoded`: texts whose output is looked at; `learnt`: those that are trained on, if they are others."""
         rows = min(PROBE_ROWS, len(encoded))
         self._probe = Encoded(encoded.ids[:rows], encoded.pad_id)
+        self._learnt = encoded if learnt is None else learnt
         self._precision: Precision = precision
         self._sums = self._fingerprints(model)
         self._features_nh, self._logits_nc = _outputs(model, self._probe, precision)
         self._inner = any(name.startswith("encoder.") for name in self._sums)
 
-    @staticmethod
-    def _fingerprints(model: EncoderClassifier) -> dict[str, tuple[float, float]]:
-        def sums(tensor: torch.Tensor) -> tuple[float, float]:
-            numbers = tensor.detach().reshape(-1)[:WITNESSED_NUMBERS]
+    def _fingerprints(self, model: EncoderClassifier) -> dict[str, tuple[float, float]]:
+        table = cast(nn.Embedding, plain_encoder(model.encoder).get_input_embeddings()).weight.shape
+        ids = sorted({*chain.from_iterable(self._learnt.ids)})
+        few = ids[:: max(1, len(ids) * table[1] // WITNESSED_NUMBERS)]
+
+        def sums(tensor: Tensor) -> tuple[float, float]:
+            tensor = tensor.detach()[few] if tensor.shape == table else tensor.detach()
+            numbers = tensor.reshape(-1)[:WITNESSED_NUMBERS]
             return float(numbers.sum(dtype=torch.float64)), float(numbers.norm(dtype=torch.float64))
 
         return {name: sums(parameter) for name, parameter in trainable(model).items()}
 
-    def check(self, model: EncoderClassifier) -> None:
-        """Compare with the trained model.
+    def check(self, model: EncoderClassifier, steps: int = 2) -> list[str]:
+        """Compare with the model after so many optimizer steps; returns a note on tensors that no gradient reaches.
+
+        A tensor that did not move is an error where the plain modules' output depends on it. In a single step a factor
+        of a product whose other factor starts at zero cannot move: there some tensor of each part must.
 
         Raises:
-            InertAdapterError: no tensor of the encoder, or none of the head, moved; or the output does not depend on
-                what moved (as where all of an adapter's `lora_B` stay zero).
+            InertAdapterError: a trained tensor did not move; or the output does not depend on what moved (as where all
+                of an adapter's `lora_B` stay zero).
         """
         now = self._fingerprints(model)
         still = [name for name in now if now[name] == self._sums[name]]
-        kinds = {name.split(".", 1)[0] for name in now}
-        for kind in sorted(kinds):
-            members = [name for name in now if name.startswith(kind)]
-            if all(name in still for name in members):
-                given = f"none of the {len(members)} trained tensors of the {kind} moved"
+        for part, members in _parts(model, list(now)).items():
+            if members and all(name in still for name in members):
+                given = f"none of the {len(members)} trained tensors of {part} moved"
                 raise InertAdapterError(said(given, "a change by training", do="check the learning rate"))
+        idle = self._without_gradient(model, still) if still and steps > 1 else []
+        stuck = [name for name in still if name not in idle]
+        if stuck and steps > 1:
+            given = f"{len(stuck)} of {len(now)} trained tensors have not moved, such as {stuck[0]}"
+            raise InertAdapterError(said(given, "a change of each", do="check the learning rate and the engine"))
         features_nh, logits_nc = _outputs(model, self._probe, self._precision)
         if self._inner and torch.equal(features_nh, self._features_nh):
             given = "the encoder's tensors moved, but its output did not"
             raise InertAdapterError(said(given, "an adapter that the output depends on", do="check its targets"))
         if torch.equal(logits_nc, self._logits_nc):
             raise InertAdapterError(said("training did not change the output", "other logits than before training"))
+        if not idle:
+            return []
+        more = f" and {len(idle) - 1} more" if len(idle) > 1 else ""
+        return [f"not trained, because the output does not depend on it: {idle[0]}{more}"]
+
+    def _without_gradient(self, model: EncoderClassifier, names: list[str]) -> list[str]:
+        """Those of the encoder's tensors through which the plain modules' features of some texts that were trained on
+        pass no gradient, or one that is rounding beside that of other tensors."""
+        parameters = trainable(model)
+        asked = [name for name in names if name.startswith("encoder.")]
+        if not asked:
+            return []
+        moved = [one for name, one in parameters.items() if name.startswith("encoder.") and name not in names]
+        others = sorted(moved, key=lambda one: one.numel())[:COMPARED_TENSORS]
+        model.eval()
+        with torch.enable_grad():
+            features_bh = model.pooled(*self._learnt.padded(range(min(GRADIENT_ROWS, len(self._learnt)))))
+            weight_h = torch.linspace(-1, 1, features_bh.shape[1])
+            tensors = [*(parameters[name] for name in asked), *others]
+            loss = (features_bh * weight_h).sum()
+            found = cast(tuple[Tensor | None, ...], torch.autograd.grad(loss, tensors, allow_unused=True))
+        largest = [0.0 if one is None else float(one.abs().max()) for one in found]
+        least = ROUNDING * max(largest[len(asked) :], default=0.0)
+        return [name for name, size in zip(asked, largest, strict=False) if size <= least]
+
+
+def _parts(model: EncoderClassifier, names: list[str]) -> dict[str, list[str]]:
+    """Trained tensors by what they belong to: each of these must have learnt something."""
+    inserted = {f"encoder.{name}" for name in inserted_parameters(model.encoder)}
+    return {
+        "the head": [name for name in names if name.startswith("head.")],
+        "the adapter": [name for name in names if name in inserted],
+        "the encoder": [name for name in names if name.startswith("encoder.") and name not in inserted],
+    }

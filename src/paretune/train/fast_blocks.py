@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, assert_never, cast
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from paretune.kernels import post_norm, pre_norm
@@ -21,7 +20,15 @@ from paretune.kernels.linear import Learns, Linear, LinearGradients
 from paretune.kernels.low_rank import LowRank
 from paretune.kernels.native.maps import Map, Part, Weight, even, stride_of
 from paretune.kernels.rows import Around
-from paretune.models.weights import KINDS
+from paretune.models.adapters import (
+    LowRankLinear,
+    OtherLayer,
+    PlainLinear,
+    TransposedLowRank,
+    linear_layer,
+    linear_names_of,
+    norm_names_of,
+)
 
 Copy = tuple[Tensor, Tensor, float]  # where to, of which parameter, times what
 
@@ -50,25 +57,26 @@ def _paired(targets: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[Cop
 
 
 class _Part:
-    """A plain linear map, wrapped by a low-rank update or not."""
+    """A plain linear layer, wrapped by a low-rank update or not.
+
+    Raises:
+        Unsupported: it is neither.
+    """
 
     def __init__(self, module: nn.Module) -> None:
-        self.update = module if isinstance(module, LoraLayer) else None
-        base = self.update.base_layer if self.update is not None else module
-        if type(base) is not nn.Linear:
-            raise Unsupported("linear maps of another class")
-        self.base = base
-        self.scaling, self.dropped, self.rank = 1.0, 0.0, 0
-        if self.update is None:
-            return
-        if set(self.update.lora_A) != {"default"} or self.update.merged:
-            raise Unsupported("low-rank updates that are merged, or several")
-        self.a, self.b = (cast(nn.Linear, one["default"]).weight for one in (self.update.lora_A, self.update.lora_B))
-        self.rank = len(self.a)
-        self.scaling = float(self.update.scaling["default"])
-        dropout = self.update.lora_dropout["default"]
-        if isinstance(dropout, nn.Dropout) and dropout.training:
-            self.dropped = dropout.p
+        found = linear_layer(module)
+        match found:
+            case PlainLinear():
+                self.update, self.scaling, self.dropped, self.rank = None, 1.0, 0.0, 0
+            case LowRankLinear():
+                self.update, self.scaling, self.rank = found, found.scaling, len(found.a_ri)
+                self.a, self.b = found.a_ri, found.b_or
+                self.dropped = found.dropout if found.drops else 0.0
+            case TransposedLowRank() | OtherLayer():
+                raise Unsupported(found.reason)
+            case _:
+                assert_never(found)
+        self.base = found.base
 
 
 class Joined:
@@ -217,15 +225,19 @@ class _TorchBlock(FastBlock):
         return grown
 
 
+def _joined(module: nn.Module, kind_name: str, dtype: torch.dtype, fixed: bool, native: bool) -> list[Joined]:
+    """A block's linear layers in the order of the pass."""
+    groups = linear_names_of(kind_name)
+    return [Joined([module.get_submodule(name) for name in group], dtype, fixed, native) for group in groups]
+
+
 def bert_parts(
     module: nn.Module, kind_name: str, dtype: torch.dtype, fixed: bool, native: bool = False
 ) -> tuple[list[Joined], list[post_norm.Norm]]:
     """Linear maps and norms of a block whose norms come after each part."""
-    kind = KINDS[kind_name]
-    names = (kind.attention_in, (kind.attention_out,), (kind.up,), (kind.down,))
-    linears = [Joined([module.get_submodule(name) for name in group], dtype, fixed, native) for group in names]
+    linears = _joined(module, kind_name, dtype, fixed, native)
     norms: list[post_norm.Norm] = []
-    for one in (cast(nn.LayerNorm, module.get_submodule(name)) for name in kind.norms):
+    for one in (cast(nn.LayerNorm, module.get_submodule(name)) for name in norm_names_of(kind_name)):
         learns = (not fixed and part.requires_grad for part in (one.weight, one.bias))
         norms.append(post_norm.Norm(one.weight, one.bias, one.eps, *learns))
     return linears, norms
@@ -254,14 +266,8 @@ def llama_parts(
     module: nn.Module, config: Any, dtype: torch.dtype, fixed: bool, native: bool = False
 ) -> tuple[list[Joined], list[pre_norm.RmsNorm]]:
     """Linear maps and norms of a block whose norms come before each part; `config` is that of `transformers`."""
-    names = (
-        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        ("self_attn.o_proj",),
-        ("mlp.gate_proj", "mlp.up_proj"),
-        ("mlp.down_proj",),
-    )
-    linears = [Joined([module.get_submodule(name) for name in group], dtype, fixed, native) for group in names]
-    scales = [cast(Tensor, module.get_parameter(f"{name}.weight")) for name in _LLAMA_NORMS]
+    linears = _joined(module, config.model_type, dtype, fixed, native)
+    scales = [cast(Tensor, module.get_parameter(f"{name}.weight")) for name in norm_names_of(config.model_type)]
     return linears, [pre_norm.RmsNorm(one, config.rms_norm_eps, not fixed and one.requires_grad) for one in scales]
 
 
@@ -284,6 +290,3 @@ class LlamaBlock(_TorchBlock):
     ) -> tuple[Tensor | None, list[Tensor | None]]:
         dx, found = pre_norm.backward(dx_nh, kept, around, self._block, wants_input)
         return dx, self.gradients(found)
-
-
-_LLAMA_NORMS = ("input_layernorm", "post_attention_layernorm")

@@ -17,18 +17,19 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from paretune.core.engine_timings import known, why_fp32
 from paretune.kernels.native.batches import Batch
 from paretune.kernels.native.blocks import Room
 from paretune.kernels.native.library import library
 from paretune.kernels.native.maps import Layouts
 from paretune.kernels.rows import Around, Rows, round_count, rows_of
+from paretune.models.adapters import own_pass_refusal
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision
 from paretune.models.surgery import frozen_blocks, layers, plain_encoder
-from paretune.models.weights import DECODERS, KINDS
+from paretune.models.weights import DECODERS
 from paretune.train.fast_blocks import BertBlock, FastBlock, LlamaBlock, Unsupported, refresh
 from paretune.train.native_blocks import (
     NativeBlock,
@@ -39,7 +40,6 @@ from paretune.train.native_blocks import (
     refused,
 )
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # torch has no public word for them
 UNSEEN = -1e30  # within bf16's range
 
 
@@ -115,14 +115,6 @@ def _kept_again(ctx: Any, block: FastBlock) -> tuple[Tensor, ...]:
         return cast(tuple[Tensor, ...], block.forward(x_nh, ctx.around)[1])
 
 
-def _drops(module: nn.Module) -> bool:
-    """Whether anything but low-rank updates drops now."""
-    inner = {id(one) for update in module.modules() if isinstance(update, LoraLayer) for one in update.modules()}
-    return any(
-        isinstance(one, nn.Dropout) and one.p > 0 and one.training and id(one) not in inner for one in module.modules()
-    )
-
-
 def _heads(config: Any) -> int:
     return int(getattr(config, "num_attention_heads", 0) or config.n_heads)
 
@@ -141,11 +133,20 @@ class FastEncoder:
 
     `fixed`: nothing learns, so that all weights are brought into the products' format and layout once. `recomputed`: of
     each block only its input is kept, the rest is computed again on the way back (activation checkpointing, Chen et al.
-    2016, https://arxiv.org/abs/1604.06174).
+    2016, https://arxiv.org/abs/1604.06174). `native`: by the C++ kernels where they can be had.
     """
 
-    def __init__(self, encoder: nn.Module, dtype: torch.dtype, fixed: bool = False, recomputed: bool = False) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        dtype: torch.dtype,
+        fixed: bool = False,
+        recomputed: bool = False,
+        native: bool = True,
+    ) -> None:
         """Raises: Unsupported."""
+        if reason := own_pass_refusal(encoder, training=False):
+            raise Unsupported(reason)
         self._plain = plain_encoder(encoder)
         self._modules = cast(Any, self._plain)  # each type of model has names of its own for them
         self._dtype = dtype
@@ -153,17 +154,8 @@ class FastEncoder:
         decoder = config.model_type in DECODERS
         self._layouts: Layouts | None = None
         self.slower = ""
-        if not decoder and (config.model_type not in KINDS or getattr(config, "is_decoder", False)):
-            raise Unsupported(f"models of type {config.model_type}")
-        wanted = "silu" if decoder else "gelu"
-        if getattr(config, "hidden_act", getattr(config, "activation", None)) != wanted:
-            raise Unsupported(f"another activation than {wanted}")
-        if _drops(self._plain) or (decoder and config.attention_dropout and self._plain.training):
-            raise Unsupported("dropout inside the encoder")
-        if any(vars(one)[hooks] for one in encoder.modules() for hooks in HOOKS):
-            raise Unsupported("something that is hooked into a module's call")
         self._decoder, self._recomputed = decoder, recomputed
-        self._native = self._in_cpp(config, fixed)
+        self._native = self._in_cpp(config, fixed) if native else []
         self._blocks = [] if self._native else self._by_torch(config, fixed)
         for block in self._blocks:
             block.recomputed = recomputed
@@ -179,7 +171,9 @@ class FastEncoder:
     def _in_cpp(self, config: Any, fixed: bool) -> list[NativeBlock]:
         """Blocks of the kernels in C++; none where `slower` says why."""
         if self._dtype != torch.bfloat16:
-            self.slower = "the C++ kernels multiply in bf16 alone, and this is fp32"
+            timed = known()
+            faster = why_fp32(timed) if timed is not None else ""
+            self.slower = "the C++ kernels multiply in bf16 alone, and this is fp32" + (f": {faster}" if faster else "")
             return []
         found = refused(_shape(config))
         self.slower = f"no C++ kernels: {found}" if found else ""

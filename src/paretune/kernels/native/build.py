@@ -1,7 +1,8 @@
 """Build the C++ kernels once for this machine; where that cannot be, say why.
 
 They are compiled by g++ for the very processor (some 5 s) into the user's cache or PARETUNE_KERNELS, under a name that
-has the sources, the compiler and the processor in it. PARETUNE_NATIVE=0 does without them. Not here: loading them
+has the sources, the compiler and the processor in it. PARETUNE_NATIVE=0 does without them, PARETUNE_NATIVE=1 takes
+them even where they are slower than torch's operators. Not here: loading them
 (`library.py`); nothing here needs torch, so that a runner can build them before its workers measure anything.
 
     built(print)  # the file
@@ -17,10 +18,10 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 from paretune.core.cache import home
+from paretune.core.engine_timings import kernels_wanted
 
 SOURCES = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-w")
@@ -38,7 +39,7 @@ def built(note: Callable[[str], None] | None = None) -> Path:
     Raises:
         NoKernels: switched off, another processor, no compiler, or one that fails.
     """
-    if os.environ.get("PARETUNE_NATIVE", "") == "0":
+    if kernels_wanted() is False:
         raise NoKernels("PARETUNE_NATIVE=0")
     flags = processor_flags()
     missing = [one for one in NEEDED if one not in flags]
@@ -56,12 +57,6 @@ def built(note: Callable[[str], None] | None = None) -> Path:
     except (OSError, subprocess.SubprocessError) as error:
         raise NoKernels(f"g++ did not build them: {str(error).splitlines()[0]}") from error
     return path
-
-
-def prepare_kernels(note: Callable[[str], None]) -> None:
-    """Build them where they can be had, before anything is measured."""
-    with suppress(NoKernels):  # whoever goes without them says so
-        built(note)
 
 
 def processor_flags() -> list[str]:

@@ -14,22 +14,26 @@ from functools import cache
 # Its OpenMP is loaded first, so that there is one pool of threads.
 import torch  # noqa: F401 # pyright: ignore[reportUnusedImport]
 
+from paretune.core.engine_timings import known, why_not_native
 from paretune.kernels.native.build import NoKernels, built, digest
 
 
 @dataclass(frozen=True)
 class Library:
-    """The loaded kernels, or why there are none."""
+    """The loaded kernels and their file's name, or why none are used."""
 
     calls: ctypes.CDLL | None
     reason: str = ""
+    name: str = ""
 
 
 @cache
 def library() -> Library:
-    """The kernels, built where they are not yet."""
+    """The kernels, built where they are not yet; none where this machine's timings say that torch is faster."""
     try:
-        return Library(ctypes.CDLL(str(built())))
+        path = built()
+        slower = why_not_native(known(), path.stem)
+        return Library(None, slower) if slower else Library(ctypes.CDLL(str(path)), name=path.stem)
     except NoKernels as error:
         return Library(None, str(error))
     except OSError as error:
