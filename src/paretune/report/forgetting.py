@@ -135,7 +135,7 @@ def _against(values: dict[str, dict[int, np.ndarray]], other: str, earlier: Earl
 
 
 def _beats(comparison: Comparison | None) -> bool:
-    ends = bounds(comparison.difference) if comparison else None
+    ends = bounds(comparison.alone) if comparison else None
     return ends is not None and ends[0] > 0
 
 
