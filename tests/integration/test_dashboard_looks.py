@@ -46,7 +46,7 @@ def test_runs_are_sorted_by_what_they_reached_and_cost(one: Path) -> None:
             path.write_text(json.dumps({**tree, "scores": {"test": {"accuracy": 0.95 + at / 100}}}))
     rising, falling = _scores(one.parent, "?sort=score"), _scores(one.parent, "?sort=score&falling=true")
     numbers = [score for score in rising if score != "—"]
-    assert numbers == sorted(numbers) and len(set(numbers)) == 4 and "0.970" in numbers
+    assert numbers == sorted(numbers) and len(set(numbers)) > 3 and "0.970" in numbers
     missing = ["—"] * (len(rising) - len(numbers))
     assert missing and rising == numbers + missing and falling == sorted(numbers, reverse=True) + missing
     for column in ("id", "method", "seed", "rate", "memory", "seconds", "state", "news"):
