@@ -12,14 +12,17 @@ import pytest
 import torch
 from method_contract import ROWS, AdaptationContract, attached, make_adaptation, train_toy
 from peft.tuners.lora import LoraLayer
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from toy_study import CLASSES, toy_rows
+from transformers import BertConfig, BertModel
 
-from paretune.core.errors import ConfigError, InertAdapterError
+from paretune.core.errors import ConfigError, InertAdapterError, ReloadError
 from paretune.data.encoding import encode
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.baselines import Majority, Tfidf, TfidfSettings
-from paretune.methods.method import METHODS, Baseline, NoSettings
+from paretune.methods.method import METHODS, Baseline, Choice, FeatureRows, Fitted, NoSettings
+from paretune.models.classifier import EncoderClassifier, unit_length
 from paretune.models.loading import load_encoder
 from paretune.models.surgery import linear_names, trainable
 from paretune.models.tokenizer import read_tokenizer
@@ -30,6 +33,15 @@ from paretune.train.loop import TrainSpec
 
 class TestHead(AdaptationContract):
     kind = "head"
+
+    def expected(self, name: str) -> bool:
+        return False
+
+
+class TestProbe(AdaptationContract):
+    """Its head may be trained by the loop too; what it does itself is tested below."""
+
+    kind = "probe"
 
     def expected(self, name: str) -> bool:
         return False
@@ -283,14 +295,14 @@ def columns(rows: list[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[str, ..
 def test_a_baseline_gives_probabilities_in_the_order_of_the_labels(method: Baseline, labels: tuple[str, ...]) -> None:
     """Rows sum to 1, column i is label i whatever the order, and a class that training lacks gets 0."""
     train, validation = columns(toy_rows(60)), columns(toy_rows(30, seed=1))
-    method.fit(train, validation, labels, seed=0)
+    method.fit(train, validation, labels, seed=0, metric="accuracy")
     found_nc = method.probabilities(validation[0])
     assert found_nc.shape == (30, len(labels))
     np.testing.assert_allclose(found_nc.sum(axis=1), 1.0, atol=1e-9)
     assert (found_nc >= 0).all()
     if "unseen" in labels:
         assert (found_nc[:, labels.index("unseen")] == 0).all()
-    method.fit(train, validation, CLASSES, seed=0)
+    method.fit(train, validation, CLASSES, seed=0, metric="accuracy")
     by_name = dict(zip(CLASSES, method.probabilities(validation[0]).T, strict=True))
     for label in CLASSES:
         np.testing.assert_allclose(found_nc[:, labels.index(label)], by_name[label], atol=1e-9)
@@ -299,7 +311,7 @@ def test_a_baseline_gives_probabilities_in_the_order_of_the_labels(method: Basel
 def test_majority_gives_the_shares() -> None:
     """The probabilities are the training shares, by hand."""
     method = Majority(NoSettings())
-    method.fit((("a", "b", "c", "d"), ("x", "y", "y", "y")), (("e",), ("x",)), ("x", "y"), seed=0)
+    method.fit((("a", "b", "c", "d"), ("x", "y", "y", "y")), (("e",), ("x",)), ("x", "y"), seed=0, metric="accuracy")
     np.testing.assert_array_equal(method.probabilities(["q", "r"]), [[0.25, 0.75], [0.25, 0.75]])
     assert method.parameters() == 2
 
@@ -310,7 +322,7 @@ def test_tfidf_beats_majority_where_words_tell_the_classes() -> None:
     test_texts, test_labels = columns(toy_rows(60, seed=2))
     right: dict[str, float] = {}
     for name, method in zip(("majority", "tfidf"), BASELINES, strict=True):
-        method.fit(train, validation, CLASSES, seed=0)
+        method.fit(train, validation, CLASSES, seed=0, metric="accuracy")
         best_n = method.probabilities(test_texts).argmax(axis=1)
         right[name] = accuracy_score(test_labels, [CLASSES[place] for place in best_n])
     assert right["majority"] == pytest.approx(1 / 3)
@@ -318,16 +330,17 @@ def test_tfidf_beats_majority_where_words_tell_the_classes() -> None:
 
 
 def test_tfidf_chooses_its_strength_on_validation_data() -> None:
-    """Of the offered values of C the one with the lower validation log-loss is kept; the test data play no part."""
+    """Of the offered values of C, and of those past their edge, the one with the lowest validation log-loss is kept;
+    the test data play no part."""
     train, validation = columns(toy_rows(60)), columns(toy_rows(30, seed=1))
 
     def loss(strengths: tuple[float, ...]) -> float:
         method = Tfidf(TfidfSettings(strengths=strengths))
-        method.fit(train, validation, CLASSES, seed=0)
+        method.fit(train, validation, CLASSES, seed=0, metric="accuracy")
         truth = [CLASSES.index(label) for label in validation[1]]
         return float(-np.log(method.probabilities(validation[0])[np.arange(30), truth]).mean())
 
-    alone = [loss((strength,)) for strength in (0.01, 10.0)]
+    alone = [loss((strength,)) for strength in (0.01, 10.0, 100.0, 1000.0)]
     assert loss((0.01, 10.0)) == pytest.approx(min(alone)) and alone[0] != pytest.approx(alone[1])
 
 
@@ -335,3 +348,107 @@ def test_settings_are_checked() -> None:
     """A rank of zero is refused before anything is built."""
     with pytest.raises(ConfigError, match="rank"):
         make_adaptation("lora", dict[str, Any](rank=0))
+
+
+# --- fitted heads ---------------------------------------------------------------------------------------------------
+
+
+def features(count: int, seed: int, classes: int = 3, shares: tuple[float, ...] | None = None) -> FeatureRows:
+    """Clouds in 6 dimensions, one a class, of rows whose lengths differ by far more than their directions."""
+    draw = np.random.default_rng(seed)
+    centres_ch = np.random.default_rng(99).normal(size=(classes, 6))
+    label_n = draw.choice(classes, size=count, p=shares)
+    label_n[:classes] = range(classes)
+    rows_nh = (centres_ch[label_n] + draw.normal(size=(count, 6)) * 0.8) * draw.lognormal(0, 1, (count, 1)) * 7
+    return FeatureRows(torch.tensor(rows_nh, dtype=torch.float32), [f"c{one}" for one in label_n])
+
+
+def probed(
+    train: FeatureRows, validation: FeatureRows, metric: str = "accuracy", pooling: str = "mean", **settings: Any
+) -> tuple[EncoderClassifier, Choice]:
+    """A model of 6 features whose head was fitted; its labels stand in another order than the alphabet's."""
+    labels = tuple(sorted({*train.labels, *validation.labels}, reverse=True))
+    config = BertConfig(hidden_size=6, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)
+    model = EncoderClassifier(BertModel(config), len(labels), pooling)
+    probe = make_adaptation("probe", settings)
+    assert isinstance(probe, Fitted)
+    return model, probe.fit(model, train, validation, labels, metric)
+
+
+def head_probabilities(model: EncoderClassifier, rows: FeatureRows) -> np.ndarray:
+    with torch.inference_mode():
+        return torch.softmax(model.head(model.scaled(rows.features_nh)), -1).numpy()
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("unit", [False, True])
+def test_a_probe_is_scikit_learns_regression_on_the_same_features(classes: int, unit: bool) -> None:
+    """With one strength and one kind of features its head gives the probabilities of a regression fitted directly."""
+    train, validation = features(150, 0, classes), features(60, 1, classes)
+    if unit:  # as a model with this pooling gives them
+        train, validation = (FeatureRows(unit_length(one.features_nh), one.labels) for one in (train, validation))
+    model, choice = probed(train, validation, pooling="mean_unit", strengths=[10.0])
+    x_nh, x_mh = train.features_nh.double().numpy(), validation.features_nh.double().numpy()
+    scale = 1 / np.sqrt((x_nh**2).sum(1).mean())
+    direct = LogisticRegression(C=10.0, tol=1e-8, max_iter=10_000).fit(x_nh * scale, list(train.labels))
+    wanted_mc = direct.predict_proba(x_mh * scale)[:, ::-1]  # the head's order is the other way round
+    with torch.inference_mode():
+        found_mc = torch.softmax(model.head(validation.features_nh), -1).numpy()
+    np.testing.assert_allclose(found_mc, wanted_mc, atol=2e-4)
+    assert choice.setting["pooling"] == model.pooling and not choice.edge, "one strength has no edge"
+
+
+def test_a_probe_takes_length_one_where_lengths_say_nothing() -> None:
+    """Rows whose length is noise are told apart by direction alone; the pooling then scales what is served, too."""
+    train, validation, test = features(300, 0), features(200, 1), features(400, 2)
+    model, choice = probed(train, validation)
+    assert (model.pooling, choice.setting["features"]) == ("mean_unit", "of length 1")
+    plain, _ = probed(train, validation, pooling="mean_unit")
+    assert plain.pooling == "mean_unit", "what is of length 1 already is not scaled again"
+    longer = FeatureRows(test.features_nh * 1000, test.labels)
+    np.testing.assert_allclose(head_probabilities(model, test), head_probabilities(model, longer), atol=1e-5)
+
+
+def test_a_probe_weighs_classes_alike_only_where_the_metric_does() -> None:
+    """With unequal classes macro-F1 tries balanced weights, accuracy does not; every setting is told with its score."""
+    rows = [features(count, seed, shares=(0.9, 0.07, 0.03)) for count, seed in ((300, 0), (300, 1))]
+    _, alike = probed(rows[0], rows[1], "macro_f1")
+    _, counted = probed(rows[0], rows[1], "accuracy")
+    assert {"balanced" in one for one in alike.trials} == {True, False}
+    assert not any("balanced" in one for one in counted.trials)
+    assert len(alike.trials) == 2 * 2 * 4 + alike.extended
+
+
+def test_an_edge_extends_the_strengths_and_says_so_when_it_is_one_still() -> None:
+    """Twice at most, by a factor of ten."""
+    train, validation = features(60, 0), features(60, 1)
+    _, choice = probed(train, validation, pooling="mean_unit", strengths=[1e-6, 1e-5])
+    assert choice.extended == 2 and choice.edge and choice.setting["strength"] == pytest.approx(1e-3)
+    few = features(18, 0)
+    _, inside = probed(few, features(200, 1), pooling="mean_unit", strengths=[1e-4, 3.0, 1e8])
+    assert inside.extended == 0 and not inside.edge and inside.setting["strength"] == 3.0
+
+
+def test_a_probe_draws_nothing_and_a_class_that_training_lacks_is_never_answered() -> None:
+    """Two fits are equal bit for bit whatever the global state; the missing class has probability 0."""
+    train, validation = features(90, 0), features(40, 1, classes=4)
+    torch.manual_seed(1)
+    first, _ = probed(train, validation)
+    torch.manual_seed(2)
+    np.random.seed(3)
+    second, _ = probed(train, validation)
+    assert torch.equal(first.head.weight, second.head.weight) and torch.equal(first.head.bias, second.head.bias)
+    assert (head_probabilities(first, validation)[:, 0] == 0).all(), "c3 stands first"
+
+
+def test_a_saved_probe_brings_its_pooling_back(tiny_model: Path, tmp_path: Path) -> None:
+    """A head for features of length 1 that was loaded beside plain ones would answer otherwise than it was scored."""
+    source = f"path:{tiny_model}"
+    probe = make_adaptation("probe", {})
+    model, fresh = attached(probe, source), attached(probe, source, 1)
+    model.pooling = "mean_unit"
+    probe.save(model, tmp_path)
+    probe.load(fresh, tmp_path)
+    assert fresh.pooling == "mean_unit" and torch.equal(fresh.head.weight, model.head.weight)
+    with pytest.raises(ReloadError, match="unit_length"):
+        probe.load_state(fresh, {"head.weight": model.head.weight, "head.bias": model.head.bias})

@@ -21,7 +21,7 @@ from paretune.models.tokenizer import read_tokenizer
 from paretune.repro.seeding import torch_generator
 from paretune.tasks.task import TASKS
 from paretune.train import loop
-from paretune.train.active_vocabulary import active_vocabulary
+from paretune.train.active_vocabulary import Active, active_vocabulary
 from paretune.train.loop import TrainSpec, train
 from paretune.train.optim import adamw
 
@@ -52,7 +52,7 @@ def _trained(
 
     with monkeypatch.context() as patch:
         if dense:
-            patch.setattr(loop, "active_vocabulary", lambda model, encoded, decay: nullcontext(encoded))
+            patch.setattr(loop, "active_vocabulary", lambda model, *texts: nullcontext(Active(texts)))
         train(model, method, task, encoded, task.targets(LABELS), SPEC, 1e-2, 0, listen)
     return model, encoded, sizes
 
@@ -89,8 +89,8 @@ def test_nothing_of_the_optimizer_is_left_when_the_table_is_whole_again(
         return optimizer
 
     @contextmanager
-    def watched(model: EncoderClassifier, encoded: Encoded, decay: float) -> Generator[Encoded]:
-        yield encoded
+    def watched(model: EncoderClassifier, *texts: Encoded) -> Generator[Active]:
+        yield Active(texts)
         alive.append(made[0]() is not None)
 
     monkeypatch.setattr(loop, "adamw", remembered)
@@ -107,8 +107,9 @@ def test_the_whole_table_is_back_after_a_failure(tiny_model: Path) -> None:
     model = EncoderClassifier(load_encoder(f"path:{tiny_model}"), 2)
     start = model.encoder.get_parameter(WORDS.removeprefix("encoder.")).detach().clone()
     encoded = Encoded(((2, 7, 3), (2, 9, 3)), 0)
-    with pytest.raises(ZeroDivisionError), active_vocabulary(model, encoded, 0.5) as active:
-        assert active.ids == ((1, 3, 2), (1, 4, 2)) and active.pad_id == 0
+    with pytest.raises(ZeroDivisionError), active_vocabulary(model, encoded) as active:
+        (texts,) = active.texts
+        assert texts.ids == ((1, 3, 2), (1, 4, 2)) and texts.pad_id == 0
         raise ZeroDivisionError
     torch.testing.assert_close(model.encoder.get_parameter(WORDS.removeprefix("encoder.")).detach(), start)
 
@@ -119,6 +120,7 @@ def test_frozen_words_stay_as_they_are(tiny_model: Path) -> None:
     model.encoder.requires_grad_(False)
     encoded = Encoded(((2, 7, 3),), 0)
     before = model.encoder.get_parameter(WORDS.removeprefix("encoder."))
-    with active_vocabulary(model, encoded, 0.5) as active:
-        assert active is encoded
+    with active_vocabulary(model, encoded) as active:
+        active.decay = 0.5
+        assert active.texts[0] is encoded
     assert model.encoder.get_parameter(WORDS.removeprefix("encoder.")) is before

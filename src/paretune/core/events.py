@@ -31,7 +31,7 @@ class PhaseEnded:
 
 @dataclass(frozen=True)
 class TrainingPlanned:
-    """What the loop is about to do."""
+    """What the loop is about to do at most: where it watches validation scores it may stop after any epoch."""
 
     steps: int
     epochs: float
@@ -64,11 +64,39 @@ class EvaluationEnded:
 
 
 @dataclass(frozen=True)
+class EpochEvaluated:
+    """Validation scores after an epoch (the first is 1), by which training is stopped."""
+
+    epoch: int
+    step: int
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingStopped:
+    """Training ended after `epoch`; the weights of `best_epoch`, as it was after `best_step`, are kept."""
+
+    epoch: int
+    step: int
+    best_epoch: int
+    best_step: int
+
+
+@dataclass(frozen=True)
 class CheckpointSaved:
     """A checkpoint from which the run can go on."""
 
     step: int
 
 
-Event = PhaseStarted | PhaseEnded | TrainingPlanned | StepEnded | EvaluationEnded | CheckpointSaved
+Event = (
+    PhaseStarted
+    | PhaseEnded
+    | TrainingPlanned
+    | StepEnded
+    | EvaluationEnded
+    | EpochEvaluated
+    | TrainingStopped
+    | CheckpointSaved
+)
 Listener = Callable[[Event], None]

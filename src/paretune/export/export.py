@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paretune.core.config import validated
 from paretune.core.disk import cannot_write
 from paretune.core.errors import BundleError, ConfigError, RecordError, StorageError, said
 from paretune.export.card import card
@@ -31,8 +30,7 @@ from paretune.export.manifest import Order, card_facts, draft_manifest, loading_
 from paretune.export.plain import LABELS_FILE, check_snippet, write_merged, write_peft
 from paretune.export.snippets import To, code
 from paretune.export.targets import FORMS
-from paretune.export.trained import check_exportable, study_folder_of
-from paretune.models.sources import ModelSpec
+from paretune.export.trained import check_exportable, scored_model, study_folder_of
 from paretune.records.bundle import Check
 from paretune.records.store import RunFolder, StudyFolder
 from paretune.report.facts import gather
@@ -227,8 +225,7 @@ def _plain(order: Order, out: Path, to: To, int8: bool) -> Exported:
     variants: list[Variant] = []
     if int8:
         order.say("rounding the linear maps to int8, and measuring")
-        pooling = validated(order.run.spec().model, ModelSpec, "model").pooling
-        in_fresh_process(write_int8, order.part, pooling)
+        in_fresh_process(write_int8, order.part, scored_model(order.run).pooling)
         variants = in_fresh_process(measure_int8, order.run.path, order.part, order.facts.metric)
     size = sum(file.stat().st_size for file in order.part.glob("*.safetensors"))
     _write(order.part / README_FILE, card(card_facts(order, to, cost_of(order.facts, order.run, size), None, int8)))

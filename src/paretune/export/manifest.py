@@ -19,9 +19,9 @@ from paretune.export.certify import Evidence
 from paretune.export.choose import Choice
 from paretune.export.evidence import base_name, cost_of, licences_of, scores_of
 from paretune.export.snippets import Loading, To
-from paretune.export.trained import study_folder_of
+from paretune.export.trained import scored_model, study_folder_of
 from paretune.models.loading import build_of, read_config
-from paretune.models.sources import ModelSpec, parse_source
+from paretune.models.sources import parse_source
 from paretune.models.tokenizer import read_tokenizer, tokenizer_file
 from paretune.records.bundle import Abstention, Manifest
 from paretune.records.store import RunFolder
@@ -49,7 +49,7 @@ class Order:
 def draft_manifest(order: Order) -> Manifest:
     """The manifest but for abstention and the files' hashes, which only certification knows."""
     spec = order.run.spec()
-    model = validated(spec.model, ModelSpec, "model")
+    model = scored_model(order.run)
     train = validated(spec.train, TrainSpec, "train")
     size = sum((order.part / name).stat().st_size for name in (ADAPTER_FILE, HEAD_FILE))
     nothing = Abstention(
@@ -66,7 +66,7 @@ def draft_manifest(order: Order) -> Manifest:
         form="adapter" if form_of(read_delta(order.part / ADAPTER_FILE)) == "adapter" else "model",
         seed=spec.seed,
         labels=list(load(study_folder_of(order.run) / "data").labels),
-        model=spec.model,
+        model=model.model_dump(mode="json"),
         base_digest=spec.model_digest,
         tokenizer_sha256=entry_of(tokenizer_file(model.source)).sha256,
         data_digest=spec.data_digest,
@@ -85,7 +85,7 @@ def draft_manifest(order: Order) -> Manifest:
 def loading_of(order: Order, to: To, int8: bool = False) -> Loading:
     """What the README's code depends on."""
     spec = order.run.spec()
-    model = validated(spec.model, ModelSpec, "model")
+    model = scored_model(order.run)
     kind, _, revision = parse_source(model.source)
     tokenizer = read_tokenizer(model.source)
     return Loading(

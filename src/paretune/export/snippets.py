@@ -25,6 +25,8 @@ from paretune.core.errors import BundleError, said
 if TYPE_CHECKING:
     from paretune.models.loading import Build  # a module that takes seconds to import
 
+UNIT = "_unit"  # as `models/classifier.py` has it, which takes seconds to import
+
 To = Literal["bundle", "peft", "merged"]
 AT_ONCE = 32
 
@@ -83,7 +85,7 @@ def code(loading: Loading) -> str:
         "    ids = torch.tensor([row.ids for row in rows])",
         "    with torch.inference_mode():",
         "        hidden = model.eval()(input_ids=ids, attention_mask=mask).last_hidden_state",
-        *POOLING[loading.pooling],
+        *_pooling(loading.pooling),
         '    return torch.softmax(features @ head["weight"].T + head["bias"], dim=-1)',
         "",
         'probabilities = predict(["a text"])',
@@ -94,6 +96,14 @@ def code(loading: Loading) -> str:
 
 def _where(loading: Loading) -> str:
     return "" if loading.to != "peft" or loading.on_hub else "  # the folder of this model"
+
+
+def _pooling(pooling: str) -> list[str]:
+    plain = pooling.removesuffix(UNIT)
+    scaled = (
+        [] if plain == pooling else ["    features = features / features.norm(dim=-1, keepdim=True)  # of length 1"]
+    )
+    return [*POOLING[plain], *scaled]
 
 
 POOLING = {

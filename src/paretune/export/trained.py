@@ -96,7 +96,7 @@ def setting_of(run: RunFolder) -> Setting:
         DataError, AssetError: they cannot be read.
     """
     spec = check_exportable(run)
-    model_spec, train = validated(spec.model, ModelSpec, "model"), validated(spec.train, TrainSpec, "train")
+    model_spec, train = scored_model(run), validated(spec.train, TrainSpec, "train")
     if model_digest(model_spec.source) != spec.model_digest:
         given = f"the files of {model_spec.source} changed since run {run.id}"
         raise BundleError(said(given, "the base model that it was trained on"))
@@ -107,6 +107,13 @@ def setting_of(run: RunFolder) -> Setting:
         hold(read_timings(engines))
     precision: Precision = "bf16" if run.measurements().precision == "bf16" else "fp32"
     return Setting(run, spec, data, model_spec, train.max_tokens, precision, read_tokenizer(model_spec.source))
+
+
+def scored_model(run: RunFolder) -> ModelSpec:
+    """The [model] table as the run was scored with: a fitted head may have chosen features of length 1."""
+    choice = run.measurements().choice
+    chosen = {} if choice is None or "pooling" not in choice.setting else {"pooling": choice.setting["pooling"]}
+    return validated({**run.spec().model, **chosen}, ModelSpec, "model")
 
 
 def study_folder_of(run: RunFolder) -> Path:

@@ -1,7 +1,8 @@
 """The contract of a method, and the table of methods.
 
-Two families: an `Adaptation` trains (parts of) a neural model; a `Baseline` costs nothing next to it and stands in
-every table. Not here: any task, and the training loop, which never asks for a method's name.
+Two families: an `Adaptation` trains (parts of) a neural model, or fits a head to what it gives (`Fitted`); a `Baseline`
+costs nothing next to it and stands in every table. Not here: any task, and the training loop, which never asks for a
+method's name.
 
     method = METHODS.load("lora")(METHODS.load("lora").settings_model(rank=8))
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
@@ -17,7 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from paretune.core.config import Settings
+from paretune.core.config import JsonObject, Settings
 from paretune.core.errors import ReloadError, said
 from paretune.core.registry import Registry
 from paretune.methods.delta import Delta, encoder_delta, merged_encoder
@@ -32,6 +34,7 @@ METHODS = Registry(
     {
         "majority": "paretune.methods.baselines:Majority",
         "tfidf": "paretune.methods.baselines:Tfidf",
+        "probe": "paretune.methods.probe:Probe",
         "head": "paretune.methods.partial:HeadOnly",
         "last_layers": "paretune.methods.partial:LastLayers",
         "bitfit": "paretune.methods.bitfit:BitFit",
@@ -41,6 +44,26 @@ METHODS = Registry(
 )
 TRAINED_FILE = "trained.safetensors"
 Family = Literal["baseline", "adaptation"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a method chose for itself on validation data: the setting, each tried one's score, those that are tied with
+    it within noise, how often the search went past an edge, and whether the choice is at one still."""
+
+    setting: JsonObject
+    trials: dict[str, float]
+    tied: tuple[str, ...]
+    extended: int
+    edge: bool
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """Features (n, h) of texts as a frozen encoder gives them, with their labels."""
+
+    features_nh: torch.Tensor
+    labels: Sequence[str]
 
 
 class NoSettings(Settings):
@@ -141,8 +164,37 @@ class Adaptation(Method):
         return None
 
 
+class Fitted(Adaptation):
+    """An adaptation that goes through no steps: it fits the head at once to the features of the frozen encoder."""
+
+    default_learning_rate: ClassVar[float] = 3e-2  # of no use to it; a loop that trains its head anyway takes it
+    only_new_head: ClassVar[bool] = True
+
+    def parameter_groups(
+        self, model: EncoderClassifier, learning_rate: float, head_learning_rate: float, weight_decay: float
+    ) -> list[dict[str, object]]:
+        """There is nothing but the head."""
+        return super().parameter_groups(model, learning_rate, learning_rate, weight_decay)
+
+    @property
+    @abstractmethod
+    def fits(self) -> int:
+        """About how many fits a search of its settings takes, for a prediction of its time."""
+
+    @abstractmethod
+    def fit(
+        self,
+        model: EncoderClassifier,
+        train: FeatureRows,
+        validation: FeatureRows,
+        labels: tuple[str, ...],
+        metric: str,
+    ) -> Choice:
+        """Fit the model's head; settings are chosen by the metric on validation data. `labels` is the head's order."""
+
+
 class Baseline(Method):
-    """A method without a neural model; what it chooses, it chooses on validation data."""
+    """A method without a neural model; what it chooses, it chooses on validation data by the study's metric."""
 
     family: ClassVar[Family] = "baseline"
 
@@ -153,8 +205,9 @@ class Baseline(Method):
         validation: tuple[Sequence[str], Sequence[str]],
         labels: tuple[str, ...],
         seed: int,
-    ) -> None:
-        """Fit on (texts, labels); `labels` fixes the order of the probabilities."""
+        metric: str,
+    ) -> Choice | None:
+        """Fit on (texts, labels); `labels` fixes the order of the probabilities. What was chosen, if anything was."""
 
     @abstractmethod
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 Not here: what is trained of it (`methods/`), nor the loss (`tasks/`). Mean pooling as in Reimers & Gurevych 2019
 (https://aclanthology.org/D19-1410); a decoder's last token is the only one that has seen the whole text, and stands for
-it as in Radford et al. 2018. Axes: b examples, t positions, h hidden, c classes.
+it as in Radford et al. 2018. A pooling with "_unit" behind its name divides the features by their length (so that the
+head compares directions, as a search by cosine does). Axes: b examples, t positions, h hidden, c classes.
 
     logits_bc = EncoderClassifier(encoder, classes=8, pooling="mean")(input_ids_bt, mask_bt)
 """
@@ -20,7 +21,9 @@ from paretune.core.errors import ConfigError, said
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-POOLINGS = ("mean", "cls", "last")
+UNIT = "_unit"
+POOLINGS = ("mean", "cls", "last", "mean_unit", "cls_unit", "last_unit")
+SHORTEST = 1e-12  # a length that is divided by
 
 
 def zero_head(hidden: int, classes: int) -> nn.Linear:
@@ -29,6 +32,11 @@ def zero_head(hidden: int, classes: int) -> nn.Linear:
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
+
+
+def unit_length(features_bh: Tensor) -> Tensor:
+    """Each row divided by its Euclidean length."""
+    return features_bh / features_bh.norm(dim=-1, keepdim=True).clamp(min=SHORTEST)
 
 
 class EncoderClassifier(nn.Module):
@@ -80,10 +88,23 @@ class EncoderClassifier(nn.Module):
 
     def pool(self, hidden_bth: Tensor, mask_bt: Tensor) -> Tensor:
         """Features [b, h] in fp32 out of last hidden states."""
+        return self.scaled(self.unscaled(hidden_bth, mask_bt))
+
+    def scaled(self, features_bh: Tensor) -> Tensor:
+        """Features [b, h] of length 1 where the pooling says so, else as they are."""
+        return features_bh if self.pooling == self.plain_pooling else unit_length(features_bh)
+
+    @property
+    def plain_pooling(self) -> str:
+        """The pooling before its features are scaled."""
+        return self.pooling.removesuffix(UNIT)
+
+    def unscaled(self, hidden_bth: Tensor, mask_bt: Tensor) -> Tensor:
+        """Features [b, h] in fp32 of the plain pooling."""
         with torch.autocast(hidden_bth.device.type, enabled=False):
-            if self.pooling == "cls":
+            if self.plain_pooling == "cls":
                 return hidden_bth[:, 0].float()
-            if self.pooling == "last":
+            if self.plain_pooling == "last":
                 rows_b = torch.arange(len(mask_bt), device=mask_bt.device)
                 return hidden_bth[rows_b, (mask_bt.sum(1) - 1).clamp(min=0)].float()
             weight_bt1 = mask_bt.to(torch.float32).unsqueeze(-1)

@@ -39,14 +39,17 @@ _CONVERTERS: dict[str, tuple[str, Callable[[bytes, Path], None]]] = {
 }
 
 
+Pooling = Literal["mean", "cls", "last", "mean_unit", "cls_unit", "last_unit"]
+
+
 class ModelSpec(Settings):
     """The [model] table of a study: where the model comes from, how it is pooled, and what precedes each text.
 
-    A decoder is pooled by its last token where the table does not say (`settled`).
-    """
+    A decoder is pooled by its last token where the table does not say (`settled`). A pooling with "_unit" behind its
+    name scales its features to length 1."""
 
     source: str
-    pooling: Literal["mean", "cls", "last"] = "mean"
+    pooling: Pooling = "mean"
     text_prefix: str = ""
 
     @field_validator("source")
@@ -195,8 +198,8 @@ def settled(spec: ModelSpec) -> ModelSpec:
         return spec
     if "pooling" not in spec.model_fields_set:
         return spec.model_copy(update={"pooling": "last"})
-    if spec.pooling == "cls":
-        given = f'model.pooling = "cls" of {spec.source}, a decoder, whose first token sees no other'
+    if spec.pooling in ("cls", "cls_unit"):
+        given = f'model.pooling = "{spec.pooling}" of {spec.source}, a decoder, whose first token sees no other'
         raise ConfigError(said(given, '"last" or "mean"', do="leave it out"))
     return spec
 

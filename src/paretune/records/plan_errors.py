@@ -49,11 +49,14 @@ def error_of(measured: Measurements) -> PlanError | None:
     peaks = [cost.peak_memory_bytes for cost in measured.phases if cost.phase in FIRST_STAGE]
     if predicted is None or predicted.peak_memory_bytes is None or not peaks or not measured.train_seconds.value:
         return None
+    seconds = dict(predicted.seconds)
+    if predicted.steps and measured.steps < predicted.steps:  # stopped early
+        seconds["step"] = seconds.get("step", 0.0) * measured.steps / predicted.steps
     return PlanError(
         predicted_bytes=predicted.peak_memory_bytes,
         measured_bytes=max(peaks),
         imports_bytes=measured.memory_after_imports_bytes,
         predicted_above_imports_bytes=predicted.peak_memory_above_imports_bytes or 0.0,
-        predicted_seconds=sum(predicted.seconds.get(phase, 0.0) for phase in TRAINING),
+        predicted_seconds=sum(seconds.get(phase, 0.0) for phase in TRAINING),
         measured_seconds=measured.train_seconds.value,
     )

@@ -31,10 +31,12 @@ def is_absent(value: object) -> bool:
 
 
 class EarlierData(Settings):
-    """What a run learns before the study's own data; `data_digest` is the hash of its prepared splits."""
+    """What a run learns before the study's own data; `data_digest` is the hash of its prepared splits, `metric` as in
+    `RunSpec`."""
 
     data: JsonObject
     data_digest: str
+    metric: Metric | None = Field(default=None, exclude_if=is_absent)
 
 
 class RunSpec(Settings):
@@ -42,7 +44,8 @@ class RunSpec(Settings):
 
     `method` is the label within the study, `kind` the registry's name; `learning_rate` is None for a baseline.
     `data_digest` is the hash of the prepared splits, so that a changed data file makes new runs; `recipe` is the
-    version of the training itself, so that a change of its numbers does.
+    version of the training itself, so that a change of its numbers does. `metric`: by which the run chooses for itself
+    on validation data (its best epoch, the strength of a penalty); absent where it chooses nothing.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -61,6 +64,7 @@ class RunSpec(Settings):
     earlier: EarlierData | None = Field(default=None, exclude_if=is_absent)
     task: JsonObject
     train: JsonObject
+    metric: Metric | None = Field(default=None, exclude_if=is_absent)
     memory_cap_bytes: int | None = None
 
     @property
@@ -107,7 +111,8 @@ class Predicted(Settings):
     """What the planner expected of a run before it began, up to the end of its first stage.
 
     `calibrated` says that memory and seconds stand on steps measured on this machine; without, there are none.
-    `seconds` maps a phase to its seconds, `parts` a part of the peak to its bytes.
+    `seconds` maps a phase to its seconds, `parts` a part of the peak to its bytes. `steps` and `evaluations` are how
+    many optimizer steps and readings of the validation data `seconds` counts: training that is stopped early has fewer.
     """
 
     calibrated: bool
@@ -119,6 +124,30 @@ class Predicted(Settings):
     capped_bytes: float | None = None
     parts: dict[str, float] = Field(default_factory=dict[str, float])
     seconds: dict[str, float] = Field(default_factory=dict[str, float])
+    steps: int | None = Field(default=None, exclude_if=is_absent)
+    evaluations: int | None = Field(default=None, exclude_if=is_absent)
+
+
+class SettingChoice(Settings):
+    """What a method that is fitted rather than trained chose on validation data, all its settings tried in one run.
+
+    `trials` maps each setting that was tried to the headline metric; `tied` are those that do not differ from the
+    chosen one beyond noise; `extended` is how many times the search went past an edge; `edge`: the choice is at one
+    still."""
+
+    setting: JsonObject
+    trials: dict[str, float]
+    tied: list[str]
+    extended: int
+    edge: bool
+
+
+class EpochChoice(Settings):
+    """Of how many epochs a run went through at most, and really, which one's weights it kept."""
+
+    most: int
+    run: int
+    best: int
 
 
 class EngineUse(Settings):
@@ -160,6 +189,8 @@ class Measurements(Settings):
     notes: list[str] = Field(default_factory=list[str])
     predicted: Predicted | None = Field(default=None, exclude_if=is_absent)
     engine: EngineUse | None = Field(default=None, exclude_if=is_absent)
+    choice: SettingChoice | None = Field(default=None, exclude_if=is_absent)
+    epochs: EpochChoice | None = Field(default=None, exclude_if=is_absent)
 
 
 class MethodRecord(Settings):
@@ -173,13 +204,23 @@ class MethodRecord(Settings):
 
 
 class Selection(Settings):
-    """Which learning rate a method got, on validation data alone; `trials` maps it to the headline metric."""
+    """Which learning rate a method got, on validation data alone; `trials` maps it to the headline metric.
+
+    `rule`: how it was chosen; absent in records of before there was more than one rule (the best of a fixed grid, ties
+    by log-loss). "extended": rates that do not differ from the best beyond noise are `tied`, and of them the nearest to
+    the method's default is taken; a choice at an edge extended the search `extended` times, and `edge` says on which
+    side it is at the edge still. `noise` maps a rate to the standard error of its difference to the best one."""
 
     method: str
     learning_rate: float
     run_id: str
     trials: dict[str, float]
     trial_seconds: float
+    rule: Literal["extended"] | None = Field(default=None, exclude_if=is_absent)
+    noise: dict[str, float] | None = Field(default=None, exclude_if=is_absent)
+    tied: list[float] | None = Field(default=None, exclude_if=is_absent)
+    extended: int | None = Field(default=None, exclude_if=is_absent)
+    edge: Literal["low", "high"] | None = Field(default=None, exclude_if=is_absent)
 
 
 class Member(Settings):

@@ -77,6 +77,10 @@ TOKEN_LOSSES = pa.schema(
     ]
 )
 TOKEN_LOSSES_FILE = "token_losses.parquet"
+VALIDATION_FILE = "validation.parquet"
+_OF_TESTS = ("split", "near_duplicate")
+VALIDATION = pa.schema([field for field in PREDICTIONS if field.name not in _OF_TESTS])
+VALIDATION_LOSSES = pa.schema([field for field in TOKEN_LOSSES if field.name not in _OF_TESTS])
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -171,7 +175,7 @@ def _write_rows(path: Path, rows: pa.Table, schema: pa.Schema = PREDICTIONS) -> 
     write_atomically(path, sink.getvalue().to_pybytes())
 
 
-def _read_rows(path: Path, schema: pa.Schema = PREDICTIONS) -> pa.Table:
+def _read_rows(path: Path, schema: pa.Schema | None = PREDICTIONS) -> pa.Table:
     try:
         return pq.read_table(path, schema=schema)
     except (OSError, pa.ArrowInvalid) as error:
@@ -334,6 +338,20 @@ class RunFolder:
             RecordError: the run was not scored, is of another task, or the file is torn.
         """
         return _read_rows(self.path / TOKEN_LOSSES_FILE, TOKEN_LOSSES)
+
+    def write_validation(self, rows: pa.Table) -> None:
+        """Write what a trained model said of each validation example; by these settings are compared."""
+        labelled = "prediction" in rows.column_names
+        _write_rows(self.path / VALIDATION_FILE, rows, VALIDATION if labelled else VALIDATION_LOSSES)
+
+    def validation(self) -> pa.Table:
+        """What `write_validation` wrote: id, label, prediction, score and label_probability, or id, nll, tokens and
+        text_bytes of a task that predicts tokens.
+
+        Raises:
+            RecordError: the run was not trained, or the file is torn.
+        """
+        return _read_rows(self.path / VALIDATION_FILE, None)
 
     def write_earlier(self, rows: pa.Table) -> None:
         _write_rows(self.path / EARLIER_FILE, rows)

@@ -18,6 +18,7 @@ from paretune.core.config import validated
 from paretune.core.errors import BundleError, RunError, said
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.method import Delta
+from paretune.models.classifier import unit_length
 from paretune.models.sources import ModelSpec
 from paretune.records.bundle import Goldens, Manifest
 from paretune.serve.base_model import Base
@@ -100,10 +101,16 @@ class Resident:
         match self.spec.pooling:
             case "cls":
                 return hidden_nh[0]
-            case "last":
-                return hidden_nh[-1]
+            case "cls_unit":
+                return unit_length(hidden_nh[0])
             case "mean":
                 return hidden_nh.mean(0)
+            case "mean_unit":
+                return unit_length(hidden_nh.mean(0))
+            case "last":
+                return hidden_nh[-1]
+            case "last_unit":
+                return unit_length(hidden_nh[-1])
 
     def answers(
         self, features_rh: Tensor, batch: tuple[str, ...], company: Company | None = None, first: int = 0

@@ -59,13 +59,15 @@ class ClassMetric(Metric):
 
     `score_of` gives the metric of two arrays of names, `values_of` one value per example whose mean is the metric, and
     `bias_of` how far the metric of so few examples is expected to lie from that of all there could be (the
-    jackknife's; 0 for a plain mean). `hub_name` is its name on the Hugging Face Hub.
+    jackknife's; 0 for a plain mean). `hub_name` is its name on the Hugging Face Hub; `classes_alike`: a rare class
+    counts as much as a frequent one.
     """
 
     score_of: Callable[[np.ndarray, np.ndarray], float]
     values_of: Callable[[np.ndarray, np.ndarray], np.ndarray]
     bias_of: Callable[[np.ndarray, np.ndarray], float]
     hub_name: str
+    classes_alike: bool = False
 
 
 def score(metric: str, labels: Sequence[str], predictions: Sequence[str]) -> float:
@@ -269,7 +271,7 @@ def _registered(*metrics: M) -> Mapping[str, M]:
 # May head a study of classes, in the order in which they are listed.
 METRICS: Mapping[str, ClassMetric] = _registered(
     ClassMetric("accuracy", "higher", 0.0, 1.0, _accuracy, _hits, _unbiased, "accuracy"),
-    ClassMetric("macro_f1", "higher", 0.0, 1.0, _macro_f1, _macro_f1_values, _macro_f1_bias, "f1"),
+    ClassMetric("macro_f1", "higher", 0.0, 1.0, _macro_f1, _macro_f1_values, _macro_f1_bias, "f1", True),
     ClassMetric("mcc", "higher", -1.0, 1.0, _mcc, _mcc_values, _unbiased, "matthews_correlation"),
 )
 # Stand beside them; a classifier without probabilities has none of them.

@@ -20,7 +20,7 @@ from paretune.core.config import JsonObject, Settings, canonical_hash, load_toml
 from paretune.core.errors import ConfigError, said
 from paretune.core.units import parse_bytes, parse_seconds
 from paretune.data.sources import DataSpec
-from paretune.methods.method import METHODS, Adaptation, Baseline
+from paretune.methods.method import METHODS, Adaptation, Baseline, Fitted
 from paretune.models.sources import ModelSpec, is_decoder, model_type, settled
 from paretune.records.schema import (
     NEWEST_VERSION,
@@ -43,7 +43,10 @@ class Question(Settings):
 
 
 class StudyHeader(Settings):
-    """The [study] table: what is asked, of which seeds, and which difference does not matter (`margin`)."""
+    """The [study] table: what is asked, of which seeds, and which difference does not matter (`margin`).
+
+    `search`: factors of each method's default learning rate that are tried. A choice at their edge tries the next
+    factor of three, `extensions` times at most; a search of one factor is none, and is not extended."""
 
     name: str
     question: Question = Question()
@@ -52,6 +55,7 @@ class StudyHeader(Settings):
     control: str = "full"
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     search: tuple[float, ...] = (1 / 3, 1.0, 3.0)
+    extensions: int = Field(default=2, ge=0, le=4)
 
     @field_validator("name")
     @classmethod
@@ -120,12 +124,19 @@ class StudyFile(Settings):
 
 @dataclass(frozen=True)
 class MethodChoice:
-    """One method of a study, its settings checked; `learning_rates` is empty for a baseline."""
+    """One method of a study, its settings checked; `learning_rates` is empty where it has none (a baseline, a fitted
+    head), `default_rate` is the one that ties are decided towards."""
 
     label: str
     kind: str
     method: Adaptation | Baseline
     learning_rates: tuple[float, ...]
+    default_rate: float = 0.0
+
+    def chooses(self, train: TrainSpec) -> bool:
+        """Whether a run of it chooses anything by itself on validation data."""
+        trained = isinstance(self.method, Adaptation) and not isinstance(self.method, Fitted)
+        return train.patience > 0 if trained else True
 
     def record(self) -> MethodRecord:
         return MethodRecord(
@@ -173,15 +184,16 @@ def _choice(label: str, table: JsonObject, search: tuple[float, ...], where: str
         raise ConfigError(said(f"{where}: kind = {kind!r}", "the name of a method in quotes"))
     settings = {key: value for key, value in table.items() if key not in ("kind", "learning_rate")}
     method = make_method(kind, settings, where)
-    if isinstance(method, Baseline):
+    if isinstance(method, Baseline | Fitted):
         if "learning_rate" in table:
-            raise ConfigError(said(f"{where}: learning_rate", "no learning rate: a baseline has none"))
+            what = "a baseline" if isinstance(method, Baseline) else f"{kind}, which goes through no steps,"
+            raise ConfigError(said(f"{where}: learning_rate", f"no learning rate: {what} has none"))
         return MethodChoice(label, kind, method, ())
     rate = table.get("learning_rate", method.default_learning_rate)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 10:
         raise ConfigError(said(f"{where}: learning_rate = {rate!r}", "a number above 0, such as 1e-3"))
     rates = tuple(float(f"{rate * factor:.3g}") for factor in search)
-    return MethodChoice(label, kind, method, rates)
+    return MethodChoice(label, kind, method, rates, float(f"{rate:.3g}"))
 
 
 def read_study_file(path: Path, base: Path | None = None) -> Study:
@@ -217,6 +229,9 @@ def _for_its_task(file: StudyFile, path: Path) -> StudyFile:
     metrics = TASKS.load(file.task.kind).metrics
     if file.earlier is not None and not TASKS.load(file.task.kind).labelled:
         raise ConfigError(said(f"{path}: [earlier] with task {file.task.kind!r}", "a task with labels for [earlier]"))
+    if file.train.class_weights != "none" and not TASKS.load(file.task.kind).labelled:
+        given = f"{path}: train.class_weights = {file.train.class_weights!r} with task {file.task.kind!r}"
+        raise ConfigError(said(given, '"none": the task has no classes'))
     if "metric" not in file.study.model_fields_set:
         first = file.study.model_copy(update={"metric": metrics[0]})
         return file if first == file.study else file.model_copy(update={"study": first})
@@ -291,7 +306,11 @@ def run_spec(
     earlier = None
     if study.file.earlier is not None:
         assert earlier_digest is not None
-        earlier = EarlierData(data=study.file.earlier.data.model_dump(mode="json"), data_digest=earlier_digest)
+        earlier = EarlierData(
+            data=study.file.earlier.data.model_dump(mode="json"),
+            data_digest=earlier_digest,
+            metric=study.file.earlier.metric if choice.chooses(study.file.train) else None,
+        )
     return RunSpec(
         schema_version=NEWEST_VERSION if earlier else SCHEMA_VERSION,
         recipe=RECIPE,
@@ -309,5 +328,6 @@ def run_spec(
         earlier=earlier,
         task=study.file.task.model_dump(mode="json"),
         train=study.file.train.model_dump(mode="json"),
+        metric=study.header.metric if choice.chooses(study.file.train) else None,
         memory_cap_bytes=study.file.budget.memory_bytes,
     )

@@ -15,16 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 from safetensors.torch import load_file, save_file
 
 from paretune.core.config import validated
-from paretune.core.errors import ReloadError, said
-from paretune.core.events import EvaluationEnded, Event, PhaseEnded, PhaseStarted
+from paretune.core.errors import RecordError, ReloadError, said
+from paretune.core.events import EvaluationEnded, Event, Listener, PhaseEnded, PhaseStarted
 from paretune.core.memory import return_free_memory
 from paretune.data.encoding import Encoded
 from paretune.data.prepare import Prepared
 from paretune.measure.meter import Meter
-from paretune.methods.method import Adaptation
+from paretune.methods.method import Adaptation, Choice, FeatureRows, Fitted
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.loading import load_encoder, load_language_model
 from paretune.models.precision import Precision
@@ -33,11 +34,14 @@ from paretune.models.tokenizer import read_tokenizer
 from paretune.records.schema import PhaseCost, RunSpec
 from paretune.records.store import RunFolder
 from paretune.repro.seeding import torch_generator
+from paretune.stats.metrics import merit
 from paretune.tasks.task import Answers, Task
-from paretune.train.evaluate import predict_logits
+from paretune.train.evaluate import frozen_features, predict_logits
+from paretune.train.fast_encoder import EngineChoice
 from paretune.train.frozen_prefix import Shelf
 from paretune.train.language import LanguageModel
 from paretune.train.loop import TrainSpec
+from paretune.train.stopping import Watch
 
 REFERENCE_FILE = "reference.safetensors"
 REFERENCE_ROWS = 16
@@ -76,6 +80,31 @@ class Desk:
         )
 
     @property
+    def metric(self) -> str:
+        """By which this run chooses on validation data."""
+        if self.spec.metric is None:
+            raise RecordError(said(f"run {self.folder.id} names no metric to choose by", "one of its task's"))
+        return self.spec.metric
+
+    @property
+    def trained_task(self) -> Task:
+        """The task as training has it: with class weights where the study wants them."""
+        if self.train_spec.class_weights == "none":
+            return self.task
+        return self.task.balanced(self.data.splits["train"].labels)
+
+    def watch(self, validation: Encoded, best: Path) -> Watch | None:
+        """What training is stopped by; None where the study has a fixed number of epochs."""
+        if self.train_spec.patience == 0:
+            return None
+        labels, metric = self.data.splits["validation"].labels, self.metric
+
+        def scores(outputs_nc: torch.Tensor) -> dict[str, float]:
+            return self.task.scores(self.task.outcome(self.task.results(outputs_nc, validation), labels), labels)
+
+        return Watch(validation, scores, lambda found: merit(metric, found[metric]), best, self.shelf())
+
+    @property
     def train_spec(self) -> TrainSpec:
         return validated(self.spec.train, TrainSpec, "train")
 
@@ -93,6 +122,34 @@ def built(desk: Desk, method: Adaptation) -> EncoderClassifier:
         model = EncoderClassifier(load_encoder(source), len(desk.data.labels), desk.model_spec.pooling)
     method.attach(model, torch_generator(desk.spec.seed, "init"))
     return model
+
+
+def fitted(
+    desk: Desk,
+    method: Fitted,
+    model: EncoderClassifier,
+    encoded: dict[str, Encoded],
+    precision: Precision,
+    emit: Listener,
+    shelf: Shelf | None,
+) -> tuple[Choice, EngineChoice]:
+    """Fit a head to the features of the frozen encoder; the training texts' features and the fit are training, the
+    validation texts' are evaluation. Returns what was chosen, and the engine that made the features."""
+    rows = desk.data.splits
+    train_nh, engine = frozen_features(model, encoded["train"], precision, shelf, emit)
+    emit(PhaseStarted("eval"))
+    validation_nh, _ = frozen_features(model, encoded["validation"], precision, shelf)
+    emit(PhaseEnded("eval"))
+    emit(PhaseStarted("step"))
+    choice = method.fit(
+        model,
+        FeatureRows(train_nh, rows["train"].labels),
+        FeatureRows(validation_nh, rows["validation"].labels),
+        desk.data.labels,
+        desk.metric,
+    )
+    emit(PhaseEnded("step"))
+    return choice, engine
 
 
 def encoded_splits(desk: Desk, splits: Sequence[str]) -> dict[str, Encoded]:
@@ -114,6 +171,12 @@ def scored_split(desk: Desk, split: str, results_nc: np.ndarray) -> tuple[Answer
     scores = desk.task.scores(outcome, labels)
     desk.emit(EvaluationEnded(desk.meter.steps, split, scores))
     return outcome, scores
+
+
+def validation_rows(data: Prepared, outcome: Answers) -> pa.Table:
+    """What was said of each validation example, for who compares settings with one another."""
+    rows = data.splits["validation"]
+    return pa.table({"id": list(rows.ids), **outcome.columns(rows.labels)})
 
 
 def prediction_rows(data: Prepared, outcomes: Sequence[tuple[str, str, Answers]]) -> pa.Table:

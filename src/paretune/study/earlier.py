@@ -15,12 +15,12 @@ from pathlib import Path
 
 from paretune.core.events import Event, Listener, PhaseEnded, PhaseStarted
 from paretune.data.prepare import load
-from paretune.methods.method import Adaptation, Baseline
+from paretune.methods.method import Adaptation, Baseline, Fitted
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import chosen_precision
 from paretune.records.schema import PhaseCost
 from paretune.records.store import StudyFolder, read_record, write_atomically
-from paretune.study.desk import Desk, built, encoded_splits, keep, prediction_rows, reloaded
+from paretune.study.desk import Desk, built, encoded_splits, fitted, keep, prediction_rows, reloaded
 from paretune.tasks.task import TASKS
 from paretune.train.evaluate import Witness, predict
 from paretune.train.loop import train
@@ -39,7 +39,8 @@ def desk_of(desk: Desk, study_folder: Path) -> Desk | None:
     if desk.spec.earlier is None:
         return None
     data = load(StudyFolder(study_folder).earlier_data)
-    return replace(desk, data=data, task=TASKS.load(desk.spec.task["kind"])(data.labels))
+    spec = desk.spec.model_copy(update={"metric": desk.spec.earlier.metric})
+    return replace(desk, spec=spec, data=data, task=TASKS.load(desk.spec.task["kind"])(data.labels))
 
 
 def learnt(desk: Desk, method: Adaptation) -> tuple[EncoderClassifier, list[str]]:
@@ -70,13 +71,19 @@ def learnt(desk: Desk, method: Adaptation) -> tuple[EncoderClassifier, list[str]
         if checkpoint.exists()
         else []
     )
-    assert desk.spec.learning_rate is not None
-    trained = train(
-        model, method, desk.task, encoded["train"], desk.task.targets(desk.data.splits["train"].labels),
-        desk.train_spec, desk.spec.learning_rate, desk.spec.seed, _as_one_phase(desk.emit), checkpoint,
-        costs=desk.meter.carried("earlier"),
-    )  # fmt: skip
-    notes += witness.check(model, trained.steps)
+    if isinstance(method, Fitted):
+        steps = 1
+        fitted(desk, method, model, encoded, precision, _as_one_phase(desk.emit), None)
+    else:
+        assert desk.spec.learning_rate is not None
+        trained = train(
+            model, method, desk.trained_task, encoded["train"], desk.task.targets(desk.data.splits["train"].labels),
+            desk.train_spec, desk.spec.learning_rate, desk.spec.seed, _as_one_phase(desk.emit), checkpoint,
+            costs=desk.meter.carried("earlier"),
+            watch=desk.watch(encoded["validation"], desk.folder.path / "best-earlier.pt"),
+        )  # fmt: skip
+        steps = trained.steps
+    notes += witness.check(model, steps)
     part = desk.folder.adapter / f"{FOLDER}.part"
     keep(desk, method, model, part, encoded["validation"], precision)
     write_atomically(part / COST_FILE, desk.meter.cost("earlier").model_dump_json())
@@ -125,8 +132,9 @@ def write_baseline(desk: Desk, method: Baseline) -> None:
     train_rows, validation, test = (desk.data.splits[split] for split in ("train", "validation", "test"))
     desk.emit(PhaseStarted("earlier"))
     method.fit(
-        (train_rows.texts, train_rows.labels), (validation.texts, validation.labels), desk.data.labels, desk.spec.seed
-    )
+        (train_rows.texts, train_rows.labels), (validation.texts, validation.labels), desk.data.labels, desk.spec.seed,
+        desk.metric,
+    )  # fmt: skip
     outcome = desk.task.outcome(method.probabilities(test.texts), test.labels)
     desk.emit(PhaseEnded("earlier"))
     desk.folder.write_earlier(prediction_rows(desk.data, [(BEFORE, "test", outcome)]))

@@ -8,17 +8,25 @@ other; and a study that was killed goes on where its records end.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
 
 from paretune.core.errors import NewerRecordError, RecordError
 from paretune.methods.method import TRAINED_FILE
 from paretune.records.schema import Member, Membership, RunSpec, Selection, Stage, Status
-from paretune.records.store import EARLIER_FILE, MEASUREMENTS_FILE, RunFolder, StudyFolder
-from paretune.stats.metrics import merit
+from paretune.records.store import EARLIER_FILE, MEASUREMENTS_FILE, VALIDATION_FILE, RunFolder, StudyFolder
+from paretune.stats.metrics import TOKEN_METRICS, merit, per_example
+from paretune.stats.noise import nearly_best
+from paretune.stats.token_scores import nll_per_example
 from paretune.study.design import MethodChoice, Study, run_spec
 from paretune.study.desk import REFERENCE_FILE
 from paretune.study.earlier import FOLDER as EARLIER_FOLDER
+
+STEP = 3.0  # between rates past the edge of a search
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,8 @@ def next_stage(run: RunFolder, spec: RunSpec, chosen: bool) -> Stage | None:
     if status.state != "ok":
         return None
     lost = run.lost()
-    if MEASUREMENTS_FILE in lost:
+    compared = chosen or (run.path / VALIDATION_FILE).exists()  # by what a trial said of the validation data
+    if MEASUREMENTS_FILE in lost or not compared:
         return first
     earlier = spec.earlier is not None and not (run.path / EARLIER_FILE).exists()
     if chosen and (status.stage == "trained" or lost or earlier):
@@ -123,20 +132,34 @@ class _Look:
                 self.ended += 1
 
     def adaptation(self, choice: MethodChoice) -> None:
+        if not choice.learning_rates:
+            for place, seed in enumerate(self.study.header.seeds):
+                self.total += 2
+                self.run(self.spec(choice, seed, None), counted=False, probe_latency=place == 0)
+            return
         seeds = self.study.header.seeds
-        trials = [self.spec(choice, seeds[0], rate) for rate in choice.learning_rates]
-        for spec in trials:
-            self.belongs(spec, "trial")
+        rates = list(choice.learning_rates)
+        before, extended = self.ended, 0
+        while True:
+            trials = [self.spec(choice, seeds[0], rate) for rate in rates]
+            for spec in trials:
+                self.belongs(spec, "trial")
+            open_trials = [spec for spec in trials if next_stage(self.folder.run(spec), spec, chosen=False)]
+            waiting = [Job(spec, "trained", probe_latency=False, chosen=False) for spec in open_trials]
+            selection = None
+            if not waiting:
+                selection = select(trials, self.folder, self.study.header.metric, choice.default_rate, extended)
+            most = self.study.header.extensions if len(choice.learning_rates) > 1 else 0
+            if selection is None or selection.edge is None or extended == most:
+                break
+            rates.append(beyond(rates, selection.edge))
+            extended += 1
         jobs_of_method = len(trials) + len(seeds) - 1 + len(seeds)
         self.total += jobs_of_method
-        before = self.ended
-        open_trials = [spec for spec in trials if next_stage(self.folder.run(spec), spec, chosen=False)]
-        waiting = [Job(spec, "trained", probe_latency=False, chosen=False) for spec in open_trials]
-        self.ended += len(trials) - len(waiting)
+        self.ended = before + len(trials) - len(waiting)
+        self.jobs += waiting
         if waiting:
-            self.jobs += waiting
             return
-        selection = select(trials, self.folder, self.study.header.metric)
         if selection is None:
             self.ended = before + jobs_of_method  # no trial gave a model: the failures are the method's result
             return
@@ -156,43 +179,92 @@ class _Look:
             self.ended += 1
 
 
-def select(trials: list[RunSpec], folder: StudyFolder, metric: str) -> Selection | None:
-    """The learning rate with the best headline metric on validation data (ties: the lower log-loss); None if no trial
-    gave a model."""
-    found: list[tuple[float, float, RunSpec, float]] = []
-    seconds = 0.0
-    for spec in trials:
-        run = folder.run(spec)
-        status = status_of(run)
-        if status is None or status.state != "ok":
-            continue
-        measured = run.measurements()
-        scores = measured.scores["validation"]
-        seconds += measured.train_seconds.value
-        found.append((scores[metric], -scores.get("log_loss", 0.0), spec, measured.train_seconds.value))
+@dataclass(frozen=True)
+class _Trial:
+    """A trial that gave a model: its rate, the headline metric, and values of the validation examples whose mean is it,
+    with the sign that makes more better."""
+
+    spec: RunSpec
+    rate: float
+    score: float
+    values_m: np.ndarray
+    seconds: float
+
+
+def select(
+    trials: list[RunSpec], folder: StudyFolder, metric: str, default_rate: float, extended: int
+) -> Selection | None:
+    """The learning rate of a method, by the headline metric on validation data; None if no trial gave a model.
+
+    Rates that do not differ from the best beyond noise are tied with it; of them the nearest to the method's default is
+    taken (its logarithm; of two as near the better, then the lower), as the default is what many studies of before say
+    and one seed on some hundred examples says little. `extended`: how often the search was extended already.
+    """
+    found = [one for spec in trials if (one := _trial(folder.run(spec), spec, metric)) is not None]
     if not found:
         return None
-    best = max(found, key=lambda one: (merit(metric, one[0]), one[1]))[2]
-    assert best.learning_rate is not None
+    near = nearly_best([one.values_m for one in found])
+    tied = [one for one, is_tied in zip(found, near.tied, strict=True) if is_tied]
+    best = min(tied, key=lambda one: (_distance(one.rate, default_rate), -merit(metric, one.score), one.rate))
+    tried = [spec.learning_rate for spec in trials if spec.learning_rate is not None]
+    edge: Literal["low", "high"] | None = None
+    if len(tried) > 1 and best.rate in (min(tried), max(tried)):
+        edge = "low" if best.rate == min(tried) else "high"
     return Selection(
-        method=best.method,
-        learning_rate=best.learning_rate,
-        run_id=best.run_id,
-        trials={f"{spec.learning_rate:g}": score for score, _, spec, _ in found},
-        trial_seconds=seconds,
+        method=best.spec.method,
+        learning_rate=best.rate,
+        run_id=best.spec.run_id,
+        trials={f"{one.rate:g}": one.score for one in found},
+        trial_seconds=sum(one.seconds for one in found),
+        rule="extended",
+        noise={f"{one.rate:g}": error for one, error in zip(found, near.noise, strict=True) if np.isfinite(error)},
+        tied=[one.rate for one in tied if one is not best],
+        extended=extended,
+        edge=edge,
     )
 
 
+def _trial(run: RunFolder, spec: RunSpec, metric: str) -> _Trial | None:
+    status = status_of(run)
+    if status is None or status.state != "ok" or spec.learning_rate is None:
+        return None
+    measured, rows = run.measurements(), run.validation()
+    if metric in TOKEN_METRICS:
+        values_m = -nll_per_example(rows["nll"].to_numpy(), rows["tokens"].to_numpy())
+    else:
+        values_m = per_example(metric, rows["label"].to_pylist(), rows["prediction"].to_pylist())
+    score = measured.scores["validation"][metric]
+    return _Trial(spec, spec.learning_rate, score, values_m, measured.train_seconds.value)
+
+
+def _distance(rate: float, default_rate: float) -> float:
+    """How far a rate is from the default, in factors; rounded, so that ⅓ and 3 are as far."""
+    return round(abs(math.log(rate / default_rate)), 1)
+
+
+def beyond(rates: Sequence[float], edge: Literal["low", "high"]) -> float:
+    """The next rate past an edge of those that were tried."""
+    rate = max(rates) * STEP if edge == "high" else min(rates) / STEP
+    return float(f"{rate:.3g}")
+
+
 def look(study: Study, folder: StudyFolder, digests: Digests) -> Plan:
-    """Read the records and say what is left; jobs come in the order of the study file's methods."""
+    """Read the records and say what is left: the control's jobs first, so that differences can be shown while the study
+    runs, then those of the other methods in the order of the study file, which is also that of the choices."""
     view = _Look(study, folder, digests)
-    for choice in study.methods.values():
+    for choice in sorted(study.methods.values(), key=lambda one: one.label != study.header.control):
         if choice.method.family == "baseline":
             view.baseline(choice)
         else:
             view.adaptation(choice)
+    order = list(study.methods)
     return Plan(
-        view.jobs, view.total, view.ended, view.selections, list(view.members.values()), list(view.specs.values())
+        view.jobs,
+        view.total,
+        view.ended,
+        sorted(view.selections, key=lambda one: order.index(one.method)),
+        list(view.members.values()),
+        list(view.specs.values()),
     )
 
 

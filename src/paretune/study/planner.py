@@ -22,7 +22,7 @@ from paretune.data.encoding import Encoded, encode
 from paretune.data.prepare import prepare
 from paretune.measure.accounting import Census, Format
 from paretune.measure.calibration import Calibration
-from paretune.methods.method import Adaptation
+from paretune.methods.method import Adaptation, Fitted
 from paretune.models.precision import chosen_precision
 from paretune.models.tokenizer import read_tokenizer
 from paretune.records.schema import Predicted
@@ -175,21 +175,26 @@ def formats(train: TrainSpec, has_bf16: bool) -> list[Format]:
 
 
 def options(
-    found: Census, encoded: dict[str, Encoded], train: TrainSpec, has_bf16: bool, constants: Constants
+    found: Census, encoded: dict[str, Encoded], train: TrainSpec, has_bf16: bool, constants: Constants, fits: int = 0
 ) -> Iterator[Option]:
     """Every setting with what it needs, the study's own first."""
     for setting in settings(train, formats(train, has_bf16)):
         if not (setting.activation_checkpointing and not found.encoder_learns):  # nothing is kept that could be left
-            yield option(found, encoded, train, setting, constants(setting.precision))
+            yield option(found, encoded, train, setting, constants(setting.precision), fits)
 
 
 def option(
-    found: Census, encoded: dict[str, Encoded], train: TrainSpec, setting: Setting, constants: Calibration
+    found: Census,
+    encoded: dict[str, Encoded],
+    train: TrainSpec,
+    setting: Setting,
+    constants: Calibration,
+    fits: int = 0,
 ) -> Option:
-    """One setting with what it needs."""
+    """One setting with what it needs at most; `fits` as in `shape_of`."""
     changed = {name: value for name, value in asdict(setting).items() if name != "batch_size"}
-    shape = shape_of(encoded, train.model_copy(update=changed), way_of(found, setting.precision))
-    predicted = predict_run(found, shape, setting.precision, constants, keeps_prefix(found, train))
+    shape = shape_of(encoded, train.model_copy(update=changed), way_of(found, setting.precision), fits=fits)
+    predicted = predict_run(found, shape, setting.precision, constants, keeps_prefix(found, train, fits > 0))
     return Option(setting, predicted, predict_scoring(found, shape, setting.precision, constants))
 
 
@@ -250,6 +255,11 @@ def plan_study(study: Study, limits: Limits, note: Callable[[str], None], again:
 
 def _notes(study: Study) -> list[str]:
     found: list[str] = []
+    if study.file.train.patience:
+        found.append(
+            f"at most: all {study.file.train.epochs} epochs are counted, and training stops when the validation score "
+            f"has not improved for {study.file.train.patience}; trials past the edge of a search are counted too"
+        )
     if study.file.earlier is not None:
         found.append("the task that is learnt first ([earlier]) is not counted")
     if not processor_has_bf16():
@@ -265,9 +275,7 @@ def _method(
     limits: Limits,
     constants: Constants,
 ) -> MethodPlan:
-    plan = MethodPlan(
-        choice.label, choice.kind, trials=max(1, len(choice.learning_rates)), seeds=len(study.header.seeds)
-    )
+    plan = MethodPlan(choice.label, choice.kind, trials=most_trials(study, choice), seeds=len(study.header.seeds))
     if not isinstance(choice.method, Adaptation):
         return replace(plan, reason="a baseline: not predicted, small beside the others")
     if TASKS.load(study.file.task.kind).model != "classifier":
@@ -277,11 +285,18 @@ def _method(
         found = counted(study.file.model.source, choice.method, classes)
     except UsageError as error:
         return replace(plan, reason=str(error))
-    own, chosen, nearest = choose(options(found, encoded, train, processor_has_bf16(), constants), limits)
+    fits = choice.method.fits if isinstance(choice.method, Fitted) else 0
+    own, chosen, nearest = choose(options(found, encoded, train, processor_has_bf16(), constants, fits), limits)
     shorter = None
     if chosen is None:
         shorter = _shorter(found, encoded, train, nearest.setting, constants(nearest.setting.precision), limits)
     return replace(plan, own=own, chosen=chosen, nearest=nearest, shorter_tokens=shorter)
+
+
+def most_trials(study: Study, choice: MethodChoice) -> int:
+    """How many settings of a method are tried at most, a search that was extended as often as it may be included."""
+    grid = len(choice.learning_rates)
+    return grid + study.header.extensions if grid > 1 else max(1, grid)
 
 
 def _shorter(

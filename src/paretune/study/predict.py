@@ -37,17 +37,20 @@ from paretune.train.native_blocks import Shape, refused
 WITNESSED = 2  # a run looks at the first validation texts before and after training
 VALIDATION = "validation"
 NOTHING = Pass(0, 0, 0)
+FIT_ITERATIONS = 60.0  # of one regression: assumed
+FIT_FLOPS = 5e9  # of a core in a second on it: assumed
 
 
 @dataclass(frozen=True)
 class RunShape:
     """All passes of a run: the training's, step by step cut into micro-batches, and each split's evaluation.
 
-    `active_words` different words occur in the training texts, of `tokens` real tokens in all epochs, whose squared
-    lengths sum to `squares`; `split_tokens` are each split's. `prefix`: the passes in which what frozen blocks give for
-    the training texts is computed once. `recomputed`: of each block only its input is kept for the way back. `timed`:
-    a text of middling length, alone and in the batches in which answers are timed.
-    """
+    `active_words` different words occur in the texts that training reads, of `tokens` real tokens in all epochs, whose
+    squared lengths sum to `squares`; `split_tokens` are each split's. `prefix`: the passes in which what frozen blocks
+    give for the training texts is computed once. `recomputed`: of each block only its input is kept for the way back.
+    `timed`: a text of middling length, alone and in the batches in which answers are timed. `readings`: how often the
+    validation texts are scored, at most once an epoch and once at the end. `fits`: so many regressions in place of
+    steps."""
 
     steps: int
     training: tuple[Pass, ...]
@@ -59,6 +62,8 @@ class RunShape:
     split_tokens: dict[str, int]
     recomputed: bool
     timed: tuple[Pass, ...]
+    readings: int = 1
+    fits: int = 0
 
     @property
     def work(self) -> Work:
@@ -100,25 +105,31 @@ def step_passes(encoded: Encoded, batch: Sequence[int], spec: TrainSpec, way: Wa
     return [pass_of(lengths[start : start + size], way) for start in range(0, len(batch), size)]
 
 
-def shape_of(encoded: Mapping[str, Encoded], spec: TrainSpec, way: Way, seed: int = 0) -> RunShape:
-    """The passes that training on `train`, and evaluating the other splits, will make."""
+def shape_of(encoded: Mapping[str, Encoded], spec: TrainSpec, way: Way, seed: int = 0, fits: int = 0) -> RunShape:
+    """The passes that training on `train`, and evaluating the other splits, will make at most: training that is stopped
+    early makes fewer. `fits`: the method goes through no steps, but so many regressions."""
     train = encoded["train"]
     lengths_n = train.lengths_n
-    batches = planned_batches(train, spec, seed)
+    batches = [] if fits else planned_batches(train, spec, seed)
+    epochs = 1 if fits else spec.epochs
+    stopped = spec.patience > 0 and not fits
     others = {name: split for name, split in encoded.items() if name != "train"}
     asked = next((split for name, split in others.items() if name != VALIDATION), others[VALIDATION])
     middling = int(np.sort(asked.lengths_n)[len(asked) // 2])
+    read = chain(train.ids, others[VALIDATION].ids) if stopped else train.ids
     return RunShape(
         steps=len(batches),
         training=tuple(one for batch in batches for one in step_passes(train, batch, spec, way)),
         prefix=_evaluation(train, way),
         evaluations={name: _evaluation(split, way) for name, split in others.items()},
-        active_words=len(set(chain.from_iterable(train.ids))),
-        tokens=int(lengths_n.sum()) * spec.epochs,
-        squares=int((lengths_n.astype(np.int64) ** 2).sum()) * spec.epochs,
+        active_words=len(set(chain.from_iterable(read))),
+        tokens=int(lengths_n.sum()) * epochs,
+        squares=int((lengths_n.astype(np.int64) ** 2).sum()) * epochs,
         split_tokens={name: int(split.lengths_n.sum()) for name, split in encoded.items()},
         recomputed=spec.activation_checkpointing,
         timed=tuple(pass_of([middling] * rows, way) for rows, calls in BATCHES for _ in range(calls + WARM_CALLS)),
+        readings=1 + (epochs if stopped else 0),
+        fits=fits,
     )
 
 
@@ -142,13 +153,14 @@ def _widths(passes: Sequence[Pass]) -> int:
 
 
 def _work(passes: Sequence[Pass], active_words: int) -> Work:
-    largest = max(passes, key=lambda one: (one.positions, one.pairs))
+    largest = max(passes, key=lambda one: (one.positions, one.pairs), default=NOTHING)
     return Work(largest, active_words, _widths(passes))
 
 
-def keeps_prefix(found: Census, spec: TrainSpec) -> bool:
-    """Whether what the frozen lower blocks give is computed once and kept."""
-    return spec.keep_frozen and found.own_pass and found.arithmetic.passed_blocks < found.arithmetic.blocks
+def keeps_prefix(found: Census, spec: TrainSpec, fitted: bool = False) -> bool:
+    """Whether what the frozen lower blocks give is computed once; `fitted`: a head is fitted to it, and reads it
+    once."""
+    return fitted or (spec.keep_frozen and found.own_pass and found.arithmetic.passed_blocks < found.arithmetic.blocks)
 
 
 def predict_run(
@@ -173,6 +185,8 @@ def predict_run(
         work = Work(replace(NOTHING, in_cpp=work.largest.in_cpp), shape.active_words, 0)
     parts = memory_parts(found, work, looked_at, precision, constants.memory())
     held = held_parameters(found, shape.active_words)
+    rows = sum(one.texts for one in shape.prefix)
+    fitting = shape.fits * FIT_ITERATIONS * 4.0 * rows * found.hidden * found.classes / FIT_FLOPS
     few = _amount([_part(one, PROBE_ROWS) for one in validation[-1:]])
     read = shape.split_tokens["train"] + shape.split_tokens[VALIDATION]
     seconds = {
@@ -180,10 +194,12 @@ def predict_run(
         "tokenize": constants.tokenizer_seconds + constants.encode_seconds_per_token * read,
         "load": constants.load_seconds,
         "prefix": constants.prefix_seconds(found, _amount(prefix)) if kept else 0.0,
-        "step": constants.training_seconds(
+        "step": fitting
+        if shape.fits
+        else constants.training_seconds(
             found, _amount(shape.training), shape.steps, held, prefix=not kept, recomputed=shape.recomputed
         ),
-        "eval": constants.evaluation_seconds(found, _amount(validation)),
+        "eval": shape.readings * constants.evaluation_seconds(found, _amount(validation)),
         "save": constants.save_seconds + constants.evaluation_seconds(found, few),
     }
     return Predicted(
@@ -196,6 +212,8 @@ def predict_run(
         capped_bytes=parts.total + constants.capped_over(computed(found), work.widths),
         parts=asdict(parts),
         seconds=seconds,
+        steps=shape.steps,
+        evaluations=shape.readings,
     )
 
 

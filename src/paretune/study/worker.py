@@ -13,11 +13,13 @@ from __future__ import annotations
 import signal
 import time
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from paretune.core.config import validated
 from paretune.core.disk import cannot_write, is_full_disk
 from paretune.core.engine_timings import ENGINES_FILE, hold, read_timings
 from paretune.core.errors import ParetuneError, RunError, StorageError
@@ -28,25 +30,44 @@ from paretune.data.prepare import load
 from paretune.measure.accounting import census
 from paretune.measure.latency import probe
 from paretune.measure.meter import Meter
-from paretune.methods.method import Adaptation, Baseline
+from paretune.methods.method import Adaptation, Baseline, Choice, Fitted
 from paretune.models.classifier import EncoderClassifier
 from paretune.models.precision import Precision, chosen_precision
 from paretune.models.surgery import count
 from paretune.models.tokenizer import read_tokenizer
-from paretune.records.schema import EngineUse, Graded, Latency, Measurements, Predicted, Stage
+from paretune.records.schema import (
+    EngineUse,
+    EpochChoice,
+    Graded,
+    Latency,
+    Measurements,
+    Predicted,
+    SettingChoice,
+    Stage,
+)
 from paretune.records.store import RunFolder
 from paretune.repro.provenance import processor_name, provenance
 from paretune.repro.seeding import make_repeatable, torch_generator
 from paretune.study import earlier
 from paretune.study.calibrations import CONSTANTS_FILE, read
 from paretune.study.design import make_method
-from paretune.study.desk import Desk, built, encoded_splits, keep, prediction_rows, reloaded, scored_split
+from paretune.study.desk import (
+    Desk,
+    built,
+    encoded_splits,
+    fitted,
+    keep,
+    prediction_rows,
+    reloaded,
+    scored_split,
+    validation_rows,
+)
 from paretune.study.guard import cap_memory, die_with_parent, is_out_of_memory
 from paretune.study.predict import keeps_prefix, predict_run, shape_of, way_of
 from paretune.tasks.task import TASKS
 from paretune.train.evaluate import Witness, predict
 from paretune.train.fast_encoder import EngineChoice, fast_path
-from paretune.train.loop import train
+from paretune.train.loop import Trained, train
 
 RESUMED = "resumed from a checkpoint: its cost is the sum of its parts"
 RESUMED_UNMEASURED = "resumed from a checkpoint, and not all of its parts were measured here: its cost is an estimate"
@@ -101,46 +122,70 @@ def _fresh_model(desk: Desk, method: Adaptation, first: Desk | None) -> tuple[En
 
 
 def _predicted(
-    desk: Desk, model: EncoderClassifier, encoded: dict[str, Encoded], precision: Precision
+    desk: Desk, method: Adaptation, model: EncoderClassifier, encoded: dict[str, Encoded], precision: Precision
 ) -> Predicted | None:
     """What the planner expects of this run, by the constants that the runner laid beside the runs."""
     if desk.task.model != "classifier":
         return None  # the map to a vocabulary is not modelled
     constants = read(desk.folder.path.parents[1] / CONSTANTS_FILE)
     found = census(model)
-    shape = shape_of(encoded, desk.train_spec, way_of(found, precision), desk.spec.seed)
-    return predict_run(found, shape, precision, constants, keeps_prefix(found, desk.train_spec))
+    fits = method.fits if isinstance(method, Fitted) else 0
+    shape = shape_of(encoded, desk.train_spec, way_of(found, precision), desk.spec.seed, fits)
+    return predict_run(found, shape, precision, constants, keeps_prefix(found, desk.train_spec, fits > 0))
+
+
+def _recorded(choice: Choice | None) -> SettingChoice | None:
+    return None if choice is None else validated(asdict(choice), SettingChoice, "choice")
 
 
 def _train(desk: Desk, method: Adaptation, first: Desk | None) -> None:
     """Stage "trained" of an adaptation; `first` is the desk of the task that it learns first."""
-    assert desk.spec.learning_rate is not None
     encoded = encoded_splits(desk, ["train", "validation"])
     precision = chosen_precision(desk.train_spec.precision)
     model, notes = _fresh_model(desk, method, first)
-    predicted = _predicted(desk, model, encoded, precision)
+    predicted = _predicted(desk, method, model, encoded, precision)
     witness = Witness(model, encoded["validation"], precision, encoded["train"])
-    targets_n = desk.task.targets(desk.data.splits["train"].labels)
     checkpoint = desk.folder.path / "checkpoint.pt"
-    resumed = checkpoint.exists()
-    trained = train(
-        model, method, desk.task, encoded["train"], targets_n, desk.train_spec, desk.spec.learning_rate,
-        desk.spec.seed, desk.emit, checkpoint, desk.shelf(counted=True),
-        desk.meter.carried(),
-    )  # fmt: skip
-    if resumed:
-        desk.meter.stretch()
-        notes.append(RESUMED if desk.meter.whole else RESUMED_UNMEASURED)
-    notes += witness.check(model, trained.steps)
+    came_of_it: dict[str, object] = {"predicted": predicted}
+    if isinstance(method, Fitted):
+        choice, engine = fitted(desk, method, model, encoded, precision, desk.emit, desk.shelf(counted=True))
+        steps = 1
+        came_of_it |= {
+            "choice": _recorded(choice),
+            "train_examples": len(encoded["train"]),
+            "train_tokens": int(encoded["train"].lengths_n.sum()),
+        }
+    else:
+        resumed = checkpoint.exists()
+        trained = _went_through_steps(desk, method, model, encoded, checkpoint)
+        engine, steps = trained.engine, trained.steps
+        came_of_it["epochs"] = EpochChoice(most=trained.most, run=trained.epochs, best=trained.best)
+        if resumed:
+            desk.meter.stretch()
+            notes.append(RESUMED if desk.meter.whole else RESUMED_UNMEASURED)
+    notes += witness.check(model, steps)
     desk.emit(PhaseStarted("eval"))
     found_nc = predict(model, desk.task, encoded["validation"], precision, desk.shelf())
-    _, scores = scored_split(desk, "validation", found_nc)
+    outcome, scores = scored_split(desk, "validation", found_nc)
     desk.emit(PhaseEnded("eval"))
+    desk.folder.write_validation(validation_rows(desk.data, outcome))
     size = keep(desk, method, model, desk.folder.adapter, encoded["validation"], precision)
     checkpoint.unlink(missing_ok=True)
     measured = _measurements(desk, count(model), size, precision, {"validation": scores})
-    more = {"notes": notes, "predicted": predicted, "engine": _engine_use(trained.engine)}
-    desk.folder.write_measurements(measured.model_copy(update=more))
+    desk.folder.write_measurements(
+        measured.model_copy(update={"notes": notes, "engine": _engine_use(engine), **came_of_it})
+    )
+
+
+def _went_through_steps(
+    desk: Desk, method: Adaptation, model: EncoderClassifier, encoded: dict[str, Encoded], checkpoint: Path
+) -> Trained:
+    assert desk.spec.learning_rate is not None
+    return train(
+        model, method, desk.trained_task, encoded["train"], desk.task.targets(desk.data.splits["train"].labels),
+        desk.train_spec, desk.spec.learning_rate, desk.spec.seed, desk.emit, checkpoint, desk.shelf(counted=True),
+        desk.meter.carried(), desk.watch(encoded["validation"], desk.folder.path / "best.pt"),
+    )  # fmt: skip
 
 
 def _test_splits(desk: Desk) -> list[str]:
@@ -193,9 +238,10 @@ def _run_baseline(desk: Desk, method: Baseline, first: Desk | None, probe_latenc
     """Both stages of a baseline: fit, predict."""
     train_rows, validation = desk.data.splits["train"], desk.data.splits["validation"]
     desk.emit(PhaseStarted("step"))
-    method.fit(
-        (train_rows.texts, train_rows.labels), (validation.texts, validation.labels), desk.data.labels, desk.spec.seed
-    )
+    choice = method.fit(
+        (train_rows.texts, train_rows.labels), (validation.texts, validation.labels), desk.data.labels, desk.spec.seed,
+        desk.metric,
+    )  # fmt: skip
     desk.emit(PhaseEnded("step"))
     desk.emit(PhaseStarted("predict"))
     splits = ["validation", *_test_splits(desk)]
@@ -210,7 +256,13 @@ def _run_baseline(desk: Desk, method: Baseline, first: Desk | None, probe_latenc
     if first is not None:
         earlier.write_baseline(first, method)
     before = _measurements(desk, (parameters, parameters), None, "fp64", {})
-    before = before.model_copy(update={"train_examples": len(train_rows.texts), "engine": _engine_use(None)})
+    before = before.model_copy(
+        update={
+            "train_examples": len(train_rows.texts),
+            "engine": _engine_use(None),
+            "choice": _recorded(choice),
+        }
+    )
     _finish(desk, probabilities, before, latency)
 
 

@@ -24,9 +24,18 @@ class Classification(Task[Outcome]):
 
     metrics: ClassVar[tuple[str, ...]] = tuple(METRICS)
 
-    def __init__(self, labels: tuple[str, ...]) -> None:
+    def __init__(self, labels: tuple[str, ...], weights_c: torch.Tensor | None = None) -> None:
+        """`weights_c` is what an example of each class weighs in the loss; 1 by default."""
         self.labels = labels
         self._index = {label: index for index, label in enumerate(labels)}
+        self._weights_c = weights_c
+
+    def balanced(self, labels: Sequence[str]) -> Classification:
+        """n / (classes · examples of the class), as scikit-learn has it: over the given labels the mean is 1, so that
+        the loss stays a sum over as many examples."""
+        counts_c = torch.bincount(self.targets(labels), minlength=len(self.labels)).float()
+        present = int((counts_c > 0).sum())
+        return Classification(self.labels, len(labels) / (present * counts_c.clamp(min=1)))
 
     def targets(self, labels: Sequence[str]) -> torch.Tensor:
         """Class indices, shape (n,).
@@ -40,7 +49,7 @@ class Classification(Task[Outcome]):
         return torch.tensor([self._index[label] for label in labels], dtype=torch.long)
 
     def loss_sum(self, outputs_bc: torch.Tensor, targets_b: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(outputs_bc.float(), targets_b, reduction="sum")
+        return torch.nn.functional.cross_entropy(outputs_bc.float(), targets_b, weight=self._weights_c, reduction="sum")
 
     def probabilities(self, logits_bc: torch.Tensor) -> torch.Tensor:
         """Probabilities of the classes, shape (b, c)."""

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from paretune.core.config import Settings
+from paretune.core.errors import ConfigError, said
 from paretune.core.registry import Registry
 from paretune.data.encoding import Encoded, TextTokenizer, encode
 
@@ -74,6 +75,14 @@ class Task(ABC, Generic[AnswersT]):
     model: ClassVar[ModelKind] = "classifier"
     metrics: ClassVar[tuple[str, ...]]
     labels: tuple[str, ...]
+
+    def balanced(self, labels: Sequence[str]) -> Task[AnswersT]:
+        """This task with a loss in which every class weighs alike, whatever its share of the training labels.
+
+        Raises:
+            ConfigError: a task without classes.
+        """
+        raise ConfigError(said('train.class_weights = "balanced"', "a task with classes", do='"none"'))
 
     def encode(self, tokenizer: TextTokenizer, texts: Sequence[str], max_tokens: int, prefix: str) -> Encoded:
         """Tokens of texts."""

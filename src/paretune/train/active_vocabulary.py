@@ -6,13 +6,14 @@ value times ∏(1 − rate·decay), which is applied once. What is trained is ex
 (tested); gradients, moments and updates of all other rows are neither held nor computed. Not here: the optimizer
 (`optim.py`).
 
-    with active_vocabulary(model, encoded, decay=0.99) as encoded: ...
+    with active_vocabulary(model, encoded) as active: ...; active.decay = 0.99
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 
 import torch
@@ -37,33 +38,46 @@ def _trained_words(model: EncoderClassifier) -> tuple[nn.Module, nn.Embedding] |
     return model.encoder.get_submodule(above), words
 
 
-@contextmanager
-def active_vocabulary(model: EncoderClassifier, encoded: Encoded, decay: float) -> Generator[Encoded]:
-    """Inside the block the table of words has the touched rows only, and the texts' ids are those of its rows.
+@dataclass
+class Active:
+    """The texts by the rows of the table that is held now. `decay` is what the training multiplies an untouched row by:
+    set it when the training has reached its end; one that has not leaves those rows as they were."""
 
-    `decay` is what the whole training multiplies an untouched row by; one that did not reach its end leaves them as
-    they were. Only then is all of the table in memory: what training needed is better gone by then. Where the words do
-    not learn nothing changes.
+    texts: tuple[Encoded, ...]
+    decay: float = 1.0
+
+
+@contextmanager
+def active_vocabulary(model: EncoderClassifier, *texts: Encoded) -> Generator[Active]:
+    """Inside the block the table of words has only the rows that the texts touch, and their ids are those of its rows.
+
+    Only after it is all of the table in memory: what training needed is better gone by then. Where the words do not
+    learn nothing changes. A row that only texts without a gradient touch decays step by step, as the dense optimizer
+    would have it.
     """
     found = _trained_words(model)
     if found is None:
-        yield encoded
+        yield Active(texts)
         return
     embeddings, whole = found
-    ids = sorted({*chain.from_iterable(encoded.ids), encoded.pad_id})
+    ids = sorted({one for encoded in texts for one in (*chain.from_iterable(encoded.ids), encoded.pad_id)})
     place = {one: row for row, one in enumerate(ids)}
     padding = None if whole.padding_idx is None or whole.padding_idx not in place else place[whole.padding_idx]
     few = nn.Embedding.from_pretrained(whole.weight.detach()[ids], freeze=False, padding_idx=padding)
     name = WORDS[model.encoder.config.model_type].rpartition(".")[2]
     embeddings.register_module(name, few)
-    factor = 1.0
+    active = Active(
+        tuple(
+            Encoded(tuple(tuple(place[one] for one in row) for row in encoded.ids), place[encoded.pad_id])
+            for encoded in texts
+        )
+    )
     try:
-        yield Encoded(tuple(tuple(place[one] for one in row) for row in encoded.ids), place[encoded.pad_id])
-        factor = decay
+        yield active
     finally:
         with torch.no_grad():
-            if factor != 1:
-                whole.weight.mul_(factor)
+            if active.decay != 1:
+                whole.weight.mul_(active.decay)
             whole.weight[ids] = few.weight.detach()
         whole.weight.grad = None
         embeddings.register_module(name, whole)

@@ -32,22 +32,29 @@ class Costs(Protocol):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """How far a training came, its trained tensors, and what it had cost; None where nobody wrote that down."""
+    """How far a training came, its trained tensors, what it had cost (None where nobody wrote that down), and what the
+    loop noted of the way there."""
 
     step: int
     state: dict[str, torch.Tensor]
     cost: JsonObject | None
+    notes: JsonObject
 
 
 def checkpoint_bytes(
-    state: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, step: int, cost: JsonObject | None = None
+    state: dict[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    cost: JsonObject | None = None,
+    notes: JsonObject | None = None,
 ) -> bytes:
-    """A checkpoint as one blob."""
+    """A checkpoint as one blob; `notes` are plain values."""
     name, key, position, has_gauss, gauss = np.random.get_state(legacy=True)  # libraries draw from it
     tree = {
         "step": step,
         "cost": None if cost is None else json.dumps(cost),
         "state": state,
+        "notes": notes or {},
         "optimizer": optimizer.state_dict(),
         "torch_random": torch.get_rng_state(),
         "python_random": random.getstate(),
@@ -83,4 +90,5 @@ def read_checkpoint(path: Path, optimizer: torch.optim.Optimizer) -> Checkpoint:
         given = f"{path} cannot be read ({error})"
         raise ReloadError(said(given, "a checkpoint of this run", do="delete it")) from error
     cost = tree.get("cost")
-    return Checkpoint(int(tree["step"]), tree["state"], None if cost is None else json.loads(cost))
+    spent = None if cost is None else json.loads(cost)
+    return Checkpoint(int(tree["step"]), tree["state"], spent, tree.get("notes", {}))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from paretune.core.errors import InertAdapterError, said
+from paretune.core.events import Listener, PhaseEnded, PhaseStarted
 from paretune.data.encoding import Encoded
 from paretune.models.adapters import inserted_parameters
 from paretune.models.classifier import EncoderClassifier
@@ -22,8 +23,8 @@ from paretune.models.precision import Precision
 from paretune.models.surgery import plain_encoder, trainable
 from paretune.tasks.task import Task
 from paretune.train.batches import length_batches
-from paretune.train.fast_encoder import fast_path
-from paretune.train.frozen_prefix import Shelf, inputs_of
+from paretune.train.fast_encoder import EngineChoice, fast_path
+from paretune.train.frozen_prefix import Shelf, inputs_of, untold
 
 EVALUATION_BATCH = 32
 PROBE_ROWS = 16
@@ -37,12 +38,29 @@ def _outputs(
     model: EncoderClassifier, encoded: Encoded, precision: Precision, shelf: Shelf | None = None
 ) -> tuple[Tensor, Tensor]:
     """Features (n, h) and logits (n, c) in the order of the texts; the batches depend on the lengths alone."""
+    with torch.inference_mode():
+        return _passed(model, encoded, precision, shelf)
+
+
+def outputs_while_training(
+    model: EncoderClassifier, encoded: Encoded, precision: Precision, shelf: Shelf | None
+) -> torch.Tensor:
+    """Logits (n, c) in the order of the texts of a model whose training goes on; it is left in eval mode.
+
+    No tensor of inference mode is made: what the pass keeps for its next steps must take gradients.
+    """
+    with torch.no_grad():
+        return _passed(model, encoded, precision, shelf)[1]
+
+
+def _passed(
+    model: EncoderClassifier, encoded: Encoded, precision: Precision, shelf: Shelf | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     model.eval()
     features: list[Tensor] = []
     logits: list[Tensor] = []
     order: list[int] = []
     with (
-        torch.inference_mode(),
         fast_path(model, precision, fixed=True) as way,
         inputs_of(model, encoded, precision, way.fast, shelf) as inputs,
     ):
@@ -68,6 +86,26 @@ def predict(
 def predict_logits(model: EncoderClassifier, encoded: Encoded, precision: Precision) -> Tensor:
     """Logits, shape (n, c), float32."""
     return _outputs(model, encoded, precision)[1]
+
+
+def frozen_features(
+    model: EncoderClassifier, encoded: Encoded, precision: Precision, shelf: Shelf | None, emit: Listener | None = None
+) -> tuple[torch.Tensor, EngineChoice]:
+    """Features (n, h) of a model whose encoder is frozen, and the engine that made them. To `emit` they are training:
+    the phase "prefix" where they are made to be kept, and "step" where they are read or made for this once."""
+    model.eval()
+    tell = emit if emit is not None else untold
+    with (
+        torch.inference_mode(),
+        fast_path(model, precision, fixed=True) as way,
+        inputs_of(model, encoded, precision, way.fast, shelf, emit) as inputs,
+    ):
+        tell(PhaseStarted("step"))
+        batches = [index_b.tolist() for index_b in length_batches(encoded.lengths_n, EVALUATION_BATCH)]
+        features_nh = torch.cat([inputs.features(rows) for rows in batches])
+        tell(PhaseEnded("step"))
+    back_n = torch.argsort(torch.tensor([row for rows in batches for row in rows]))
+    return features_nh[back_n].clone(), way.engine
 
 
 class Witness:

@@ -121,11 +121,11 @@ class _Texts:
 class _Features:
     """Kept features of a frozen encoder."""
 
-    def __init__(self, features_nh: Tensor, encoded: Encoded) -> None:
-        self._features_nh, self._encoded = features_nh, encoded
+    def __init__(self, model: EncoderClassifier, features_nh: Tensor, encoded: Encoded) -> None:
+        self._model, self._features_nh, self._encoded = model, features_nh, encoded
 
     def features(self, rows: Sequence[int]) -> Tensor:
-        return self._features_nh[list(rows)]
+        return self._model.scaled(self._features_nh[list(rows)])
 
     def positions(self, rows: Sequence[int]) -> int:
         return sum(len(self._encoded.ids[row]) for row in rows)
@@ -161,7 +161,7 @@ def _starts(encoded: Encoded) -> np.ndarray:
 
 def _key(model: EncoderClassifier, encoded: Encoded, precision: Precision, first: int | None, plain_pass: bool) -> str:
     """Of all that the kept numbers depend on: what is computed with, on which texts, by which weights."""
-    pooling = model.pooling if first is None else ""
+    pooling = model.plain_pooling if first is None else ""  # kept features are not scaled
     kernels = "plain" if plain_pass else kernels_in_use()
     settings = (precision, numerics_fingerprint(), kernels, first, pooling, encoded.ids, encoded.pad_id)
     digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
@@ -197,12 +197,12 @@ def inputs_of(
         yield plain
         return
     first = None if whole else frozen_blocks(plain_encoder(model.encoder))
-    found = None if first == 0 else _kept(shelf, plain, model, encoded, precision, fast, first, emit)
+    found = None if first == 0 else _kept(shelf, model, encoded, precision, fast, first, emit)
     if found is None:
         yield plain
     elif first is None or fast is None:
         kept_nh = np.fromfile(found, dtype=np.float32).reshape(len(encoded), model.head.in_features)
-        yield _Features(torch.from_numpy(kept_nh), encoded)
+        yield _Features(model, torch.from_numpy(kept_nh), encoded)
     else:
         file = os.open(found, os.O_RDONLY)
         try:
@@ -213,7 +213,6 @@ def inputs_of(
 
 def _kept(
     shelf: Shelf,
-    plain: _Texts,
     model: EncoderClassifier,
     encoded: Encoded,
     precision: Precision,
@@ -227,11 +226,11 @@ def _kept(
     rows = len(encoded) if first is None else int(encoded.lengths_n.sum())
     if found is not None or not shelf.room_for(rows * model.head.in_features * BYTES):
         return found
-    tell = emit if emit is not None else _untold
+    tell = emit if emit is not None else untold
     part = shelf.folder / f"{key}.{os.getpid()}.part"
     tell(PhaseStarted("prefix"))
     try:
-        _make(part, plain, model, encoded, fast, first)
+        _make(part, model, encoded, precision, fast, first)
     except OSError:  # a disk that fills up is no reason to give up the run
         part.unlink(missing_ok=True)
         return None
@@ -240,12 +239,17 @@ def _kept(
     return shelf.put(key, part)
 
 
-def _untold(event: Event) -> None:
+def untold(event: Event) -> None:
     """For a pass whose cost nobody counts on its own."""
 
 
 def _make(
-    part: Path, plain: _Texts, model: EncoderClassifier, encoded: Encoded, fast: FastEncoder | None, first: int | None
+    part: Path,
+    model: EncoderClassifier,
+    encoded: Encoded,
+    precision: Precision,
+    fast: FastEncoder | None,
+    first: int | None,
 ) -> None:
     """Write what is kept, text by text; `first` None: the features of the whole encoder."""
     starts_n = np.arange(len(encoded)) if first is None else _starts(encoded)
@@ -254,7 +258,9 @@ def _make(
         for index_b in length_batches(encoded.lengths_n, BATCH):
             rows = index_b.tolist()
             if first is None or fast is None:
-                found_b = list(plain.features(rows))
+                input_ids_bt, mask_bt = encoded.padded(rows)
+                with autocast(precision):
+                    found_b = list(model.unscaled(model.hidden(input_ids_bt, mask_bt), mask_bt))
             else:
                 x_bth = fast.states(*encoded.padded(rows), first)
                 found_b = [x_bth[place, : len(encoded.ids[row])] for place, row in enumerate(rows)]

@@ -1,7 +1,7 @@
-"""The one training loop: AdamW, warm-up and linear decay, accumulation, clipping; events out.
+"""The one training loop: AdamW, a schedule, accumulation, clipping, stopping by validation scores; events out.
 
-Not here: any method's or task's name, evaluation, and how cost is measured (a listener does that). Its twin without
-abstractions is `examples/flat_loop.py`.
+Not here: any method's or task's name, how scores are made, and how cost is measured (a listener does that). Its twin
+without abstractions is `examples/flat_loop.py`.
 
     train(model, method, task, encoded, targets_n, spec, learning_rate=1e-3, seed=0, emit=print)
 """
@@ -18,23 +18,34 @@ from pydantic import Field
 
 from paretune.core.config import Settings
 from paretune.core.errors import DivergedError
-from paretune.core.events import CheckpointSaved, Listener, PhaseEnded, PhaseStarted, StepEnded, TrainingPlanned
+from paretune.core.events import (
+    CheckpointSaved,
+    EpochEvaluated,
+    Listener,
+    PhaseEnded,
+    PhaseStarted,
+    StepEnded,
+    TrainingPlanned,
+    TrainingStopped,
+)
 from paretune.core.memory import return_free_memory
 from paretune.data.encoding import Encoded
 from paretune.methods.method import Adaptation
 from paretune.models.classifier import EncoderClassifier
-from paretune.models.precision import chosen_precision
+from paretune.models.precision import Precision, chosen_precision
 from paretune.models.surgery import trainable
 from paretune.tasks.task import Task
 from paretune.train.active_vocabulary import active_vocabulary
 from paretune.train.batches import epoch_batches
 from paretune.train.checkpoint import Costs, checkpoint_bytes, read_checkpoint, write_checkpoint
+from paretune.train.evaluate import outputs_while_training
 from paretune.train.fast_encoder import EngineChoice, fast_path
 from paretune.train.frozen_prefix import Inputs, Shelf, inputs_of
-from paretune.train.optim import adamw, schedule_factor, set_learning_rate, whole_decay
+from paretune.train.optim import adamw, schedule_factor, set_learning_rate
+from paretune.train.stopping import EarlyStopping, Watch
 
 CLIP_EPSILON = 1e-6  # as torch's clip_grad_norm_ has it
-RECIPE = 7  # raised when the same settings would train to other numbers: 7, blocks in C++
+RECIPE = 8  # raised when the same settings would train to other numbers: 8, epochs by validation scores
 
 
 class TrainSpec(Settings):
@@ -45,9 +56,16 @@ class TrainSpec(Settings):
     method's. `precision` "auto" is bf16 autocast with fp32 weights where the processor has bf16, else fp32.
     `keep_frozen`: what the frozen lower blocks give is computed once and kept on the disk while the study runs.
     `activation_checkpointing`: of each block only its input is kept for the way back, for less memory and more time.
-    """
 
-    epochs: int = Field(default=3, ge=1)
+    `epochs` is the most that a run goes through: training stops when the study's metric on validation data has not
+    improved for `patience` epochs, and the best epoch's weights are kept. The learning rate then stays at its peak
+    after the warm-up, as no one knows the end. `patience = 0`: exactly so many epochs, the last one's weights, and a
+    linear decay to zero. `class_weights` "balanced": a class of few training rows weighs as much in the loss as one of
+    many."""
+
+    epochs: int = Field(default=10, ge=1)
+    patience: int = Field(default=2, ge=0)
+    class_weights: Literal["none", "balanced"] = "none"
     batch_size: int = Field(default=16, ge=1)
     micro_batch_size: int | None = Field(default=None, ge=1)
     max_tokens: int = Field(default=128, ge=4)
@@ -63,14 +81,18 @@ class TrainSpec(Settings):
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training went through: its engine, and how many optimizer steps it had in all."""
+    """What came of a training: its engine, the optimizer steps and epochs that it went through, the most epochs it
+    might have had, and the one whose weights it left."""
 
     engine: EngineChoice
     steps: int
+    most: int
+    epochs: int
+    best: int
 
 
 def planned_batches(encoded: Encoded, spec: TrainSpec, seed: int) -> list[list[int]]:
-    """Row indices of every optimizer step of the whole training."""
+    """Row indices of every optimizer step of the whole training, as long as it may get."""
     lengths_n = encoded.lengths_n
     epochs = (epoch_batches(lengths_n, spec.batch_size, seed, epoch) for epoch in range(spec.epochs))
     return [batch.tolist() for epoch in epochs for batch in epoch]
@@ -89,40 +111,52 @@ def train(
     checkpoint: Path | None = None,
     shelf: Shelf | None = None,
     costs: Costs | None = None,
+    watch: Watch | None = None,
 ) -> Trained:
     """Train in place. A checkpoint that is there is resumed from.
 
     `shelf` is where what frozen blocks give is kept, `costs` who writes into a checkpoint what was spent until then.
+    `watch` is by what training is stopped, after `spec.patience`
+    epochs without an improvement, which leaves the weights of the best epoch; without it all epochs are gone through,
+    and the learning rate falls to zero with the last.
 
     Raises:
         DivergedError: the loss or the gradient is not finite; the message names step, learning rate and batch.
     """
     batches = planned_batches(encoded, spec, seed)
+    per_epoch = len(batches) // spec.epochs
     precision = chosen_precision(spec.precision)
-    decay = whole_decay(learning_rate, spec.weight_decay, len(batches), spec.warmup_share)
+    early = None if watch is None else EarlyStopping(watch, spec.patience)
     model.train()
-    with active_vocabulary(model, encoded, decay) as active:
+    with active_vocabulary(model, encoded, *([] if watch is None else [watch.encoded])) as active:
+        texts, watched = active.texts[0], active.texts[-1]
         with (
             fast_path(model, precision, recomputed=spec.activation_checkpointing) as way,
-            inputs_of(model, active, precision, way.fast, shelf, emit) as inputs,
+            inputs_of(model, texts, precision, way.fast, shelf, emit) as inputs,
         ):
             if way.fast is None and spec.activation_checkpointing:
                 model.checkpoint_plain_blocks()
             optimizer = adamw(method.parameter_groups(model, learning_rate, spec.head_learning_rate, spec.weight_decay))
             moving = list(trainable(model).values())
-            first = 1
+            first, decay = 1, 1.0
             if checkpoint is not None and checkpoint.exists():
-                found = read_checkpoint(checkpoint, optimizer)
-                method.load_state(model, found.state)
-                first = found.step + 1
+                resumed = read_checkpoint(checkpoint, optimizer)
+                method.load_state(model, resumed.state)
+                first, decay = resumed.step + 1, float(resumed.notes["decay"])
                 if costs is not None:
-                    costs.resume(found.cost)
+                    costs.resume(resumed.cost)
+                if early is not None:
+                    early.restore(resumed.notes["early"])
+            elif early is not None:
+                early.forget()
             emit(TrainingPlanned(steps=len(batches), epochs=spec.epochs, train_examples=len(encoded)))
             emit(PhaseStarted("step"))
-            for step in range(first, len(batches) + 1):
-                factor = schedule_factor(step, len(batches), spec.warmup_share)
+            step = first - 1
+            while step < len(batches) and not (early is not None and early.done):
+                step += 1
+                factor = schedule_factor(step, len(batches), spec.warmup_share, falls=early is None)
                 set_learning_rate(optimizer, factor)
-                ended = _step(model, moving, task, inputs, active, targets_n, spec, batches[step - 1])
+                ended = _step(model, moving, task, inputs, texts, targets_n, spec, batches[step - 1])
                 if not (math.isfinite(ended.loss) and math.isfinite(ended.norm)):
                     rows = batches[step - 1][:4]
                     place = f"step {step} of {len(batches)}, learning rate {learning_rate * factor:.3g}, rows {rows}…"
@@ -131,18 +165,58 @@ def train(
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 method.after_step(model, step)
+                decay *= 1.0 - learning_rate * factor * spec.weight_decay
                 rate, examples = learning_rate * factor, len(batches[step - 1])
                 emit(StepEnded(step, ended.loss, rate, ended.norm, examples, ended.tokens, ended.padded))
-                if checkpoint is not None and spec.checkpoint_every_steps and step % spec.checkpoint_every_steps == 0:
+                better = False
+                if early is not None and step % per_epoch == 0:
+                    emit(PhaseEnded("step"))
+                    better = _epoch_ended(model, method, early, watched, precision, step, decay, emit)
+                    emit(PhaseStarted("step"))
+                every = spec.checkpoint_every_steps
+                if checkpoint is not None and every and (better or step % every == 0):
+                    notes = {"decay": decay, "early": early.state() if early is not None else {}}
                     spent = costs.so_far() if costs is not None else None
-                    write_checkpoint(checkpoint, checkpoint_bytes(method.state(model), optimizer, step, spent))
+                    state = method.state(model)
+                    write_checkpoint(checkpoint, checkpoint_bytes(state, optimizer, step, spent, notes))
                     emit(CheckpointSaved(step))
+                if better and early is not None:  # a checkpoint that names an older file is no more
+                    early.forget(all_but=early.best_epoch)
             emit(PhaseEnded("step"))
         engine = way.engine
         del optimizer, inputs, way  # moments and activations, before the table of words grows to its whole size
+        if early is not None:
+            method.load_state(model, early.kept())
+            emit(TrainingStopped(step // per_epoch, step, early.best_epoch, early.best_step))
+            early.forget()
+            decay = early.decay
+        active.decay = decay
         return_free_memory()
     model.eval()
-    return Trained(engine, len(batches))
+    return Trained(engine, step, spec.epochs, step // per_epoch, spec.epochs if early is None else early.best_epoch)
+
+
+def _epoch_ended(
+    model: EncoderClassifier,
+    method: Adaptation,
+    early: EarlyStopping,
+    texts: Encoded,
+    precision: Precision,
+    step: int,
+    decay: float,
+    emit: Listener,
+) -> bool:
+    """Score the watched texts, and keep the weights where they are the best so far; whether they are."""
+    emit(PhaseStarted("eval"))
+    scores = early.watch.scores(outputs_while_training(model, texts, precision, early.watch.shelf))
+    model.train()
+    better = early.improved(scores, step, decay)
+    if better:
+        early.keep(method.state(model))
+    emit(EpochEvaluated(len(early.scores), step, scores))
+    return_free_memory()
+    emit(PhaseEnded("eval"))
+    return better
 
 
 @dataclass(frozen=True)

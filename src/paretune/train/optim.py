@@ -1,4 +1,5 @@
-"""AdamW with linear warm-up and linear decay (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101).
+"""AdamW with a linear warm-up, then a linear decay or a constant rate (Loshchilov & Hutter 2019,
+https://arxiv.org/abs/1711.05101).
 
 Not here: which parameters decay; the method says so in its groups.
 
@@ -6,8 +7,6 @@ Not here: which parameters decay; the method says so in its groups.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 
@@ -20,22 +19,16 @@ def adamw(groups: list[dict[str, object]]) -> torch.optim.AdamW:
     return optimizer
 
 
-def schedule_factor(step: int, steps: int, warmup_share: float) -> float:
-    """Share of the peak learning rate at optimizer step 1…steps: rises over the warm-up, then falls to zero."""
+def schedule_factor(step: int, steps: int, warmup_share: float, falls: bool = True) -> float:
+    """Share of the peak learning rate at optimizer step 1…steps: rises over the warm-up, then falls to zero, or
+    stays."""
     warmup = max(1, round(steps * warmup_share))
     if step <= warmup:
         return step / warmup
-    return max(0.0, (steps - step + 1) / (steps - warmup + 1))
+    return max(0.0, (steps - step + 1) / (steps - warmup + 1)) if falls else 1.0
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Scale each group's peak learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
-
-
-def whole_decay(learning_rate: float, weight_decay: float, steps: int, warmup_share: float) -> float:
-    """What `steps` steps of AdamW multiply a weight by that never gets a gradient."""
-    return math.prod(
-        1.0 - learning_rate * schedule_factor(step, steps, warmup_share) * weight_decay for step in range(1, steps + 1)
-    )
