@@ -107,6 +107,7 @@ margin = {case.margin}
 control = "{label(USUAL)}"
 seeds = [0, 1]
 search = [0.333, 1.0, 3.0]
+extensions = 0                 # the fixed rates alone, as it was published
 
 [model]
 {case.model}
@@ -117,6 +118,7 @@ pooling = "mean"
 
 [train]
 epochs = {case.epochs}
+patience = 0                   # exactly so many epochs, as it was published
 batch_size = 16
 max_tokens = {case.max_tokens}
 '''

@@ -247,7 +247,7 @@ def test_an_earlier_task_that_moved_nothing_fails_by_name(
 ) -> None:
     """What was never learnt cannot be forgotten: the run fails before it begins its own task."""
     bench = Bench(tmp_path / "s", tiny_model, 'kind = "lora"')
-    monkeypatch.setattr(loop, "schedule_factor", lambda step, steps, share, falls: 0.0)
+    monkeypatch.setattr(loop, "schedule_factor", lambda step, steps, share: 0.0)
     said = bench.work("trained")
     assert said.startswith("failed: ") and "moved" in said
     assert not (bench.run.adapter / "earlier").exists()

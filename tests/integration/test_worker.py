@@ -134,7 +134,7 @@ def test_an_adapter_that_did_not_move_fails_by_name(
 ) -> None:
     """A schedule that never leaves zero stands for it: failed, with the reason, and nothing was saved."""
     bench = Bench(tmp_path, tiny_model, 'kind = "lora"')
-    monkeypatch.setattr(loop, "schedule_factor", lambda step, steps, share, falls: 0.0)
+    monkeypatch.setattr(loop, "schedule_factor", lambda step, steps, share: 0.0)
     said = bench.work("trained")
     assert said.startswith("failed: ") and "moved" in said
     assert not bench.run.adapter.exists()
@@ -145,7 +145,7 @@ def test_a_loss_that_is_not_finite_fails_with_the_step(
 ) -> None:
     """The reason names step and learning rate."""
     bench = Bench(tmp_path, tiny_model, 'kind = "full"')
-    monkeypatch.setattr(loop, "schedule_factor", lambda step, steps, share, falls: 1e30)
+    monkeypatch.setattr(loop, "schedule_factor", lambda step, steps, share: 1e30)
     said = bench.work("trained")
     assert said.startswith("failed: loss is nan at step 2 of") and "learning rate" in said
 

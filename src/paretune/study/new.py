@@ -82,7 +82,8 @@ metric = "macro_f1"              # headline: accuracy, macro_f1 or mcc
 margin = 0.02                    # the difference that does not matter to you; decide before you look
 control = "full"                 # the method that others are compared with
 seeds = [0, 1, 2]                # three seeds make a pilot; five or more make a study
-search = [0.333, 1.0, 3.0]       # learning rates tried for every method, as factors of its default
+search = [0.333, 1.0, 3.0]       # learning rates tried for every method, as factors of its default;
+                                 # a choice at the edge tries the next factor of three, twice at most
 
 [model]
 source = {model}     # asset:minilm-l6 (English), asset:e5-small (multilingual), path:FOLDER, hub:OWNER/NAME
@@ -100,7 +101,8 @@ label = {label}
 validation_share = 0.2           # learning rates are chosen on this part
 {rare}
 [train]
-epochs = 3
+epochs = 10                      # at most: training stops when the validation score has not improved
+patience = 2                     # for so many epochs, and keeps the best epoch's weights
 batch_size = 16
 max_tokens = 128                 # longer texts are cut; `paretune explore` says how many
 
@@ -154,6 +156,9 @@ kind = "majority"
 
 [methods.tfidf]
 kind = "tfidf"
+
+[methods.probe]
+kind = "probe"
 
 [methods.head]
 kind = "head"

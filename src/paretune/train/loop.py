@@ -58,10 +58,11 @@ class TrainSpec(Settings):
     `activation_checkpointing`: of each block only its input is kept for the way back, for less memory and more time.
 
     `epochs` is the most that a run goes through: training stops when the study's metric on validation data has not
-    improved for `patience` epochs, and the best epoch's weights are kept. The learning rate then stays at its peak
-    after the warm-up, as no one knows the end. `patience = 0`: exactly so many epochs, the last one's weights, and a
-    linear decay to zero. `class_weights` "balanced": a class of few training rows weighs as much in the loss as one of
-    many."""
+    improved for `patience` epochs, and the best epoch's weights are kept. The learning rate falls to zero at the end of
+    all `epochs`, whether or not they are reached (`docs/decisions/0023-*.md`). `patience = 0`: exactly so many epochs,
+    and the last one's weights. `class_weights` "balanced": a class of few training rows weighs as much in the loss as
+    one of many.
+    """
 
     epochs: int = Field(default=10, ge=1)
     patience: int = Field(default=2, ge=0)
@@ -116,9 +117,8 @@ def train(
     """Train in place. A checkpoint that is there is resumed from.
 
     `shelf` is where what frozen blocks give is kept, `costs` who writes into a checkpoint what was spent until then.
-    `watch` is by what training is stopped, after `spec.patience`
-    epochs without an improvement, which leaves the weights of the best epoch; without it all epochs are gone through,
-    and the learning rate falls to zero with the last.
+    `watch` is by what training is stopped, after `spec.patience` epochs without an improvement, which leaves the
+    weights of the best epoch; without it all epochs are gone through.
 
     Raises:
         DivergedError: the loss or the gradient is not finite; the message names step, learning rate and batch.
@@ -154,7 +154,7 @@ def train(
             step = first - 1
             while step < len(batches) and not (early is not None and early.done):
                 step += 1
-                factor = schedule_factor(step, len(batches), spec.warmup_share, falls=early is None)
+                factor = schedule_factor(step, len(batches), spec.warmup_share)
                 set_learning_rate(optimizer, factor)
                 ended = _step(model, moving, task, inputs, texts, targets_n, spec, batches[step - 1])
                 if not (math.isfinite(ended.loss) and math.isfinite(ended.norm)):

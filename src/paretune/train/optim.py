@@ -1,4 +1,4 @@
-"""AdamW with a linear warm-up, then a linear decay or a constant rate (Loshchilov & Hutter 2019,
+"""AdamW with linear warm-up and linear decay (Loshchilov & Hutter 2019,
 https://arxiv.org/abs/1711.05101).
 
 Not here: which parameters decay; the method says so in its groups.
@@ -19,13 +19,13 @@ def adamw(groups: list[dict[str, object]]) -> torch.optim.AdamW:
     return optimizer
 
 
-def schedule_factor(step: int, steps: int, warmup_share: float, falls: bool = True) -> float:
+def schedule_factor(step: int, steps: int, warmup_share: float) -> float:
     """Share of the peak learning rate at optimizer step 1…steps: rises over the warm-up, then falls to zero, or
     stays."""
     warmup = max(1, round(steps * warmup_share))
     if step <= warmup:
         return step / warmup
-    return max(0.0, (steps - step + 1) / (steps - warmup + 1)) if falls else 1.0
+    return max(0.0, (steps - step + 1) / (steps - warmup + 1))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
