@@ -48,7 +48,7 @@ def test_the_written_file_is_a_valid_study(english: Path, tmp_path: Path) -> Non
     study = read_study_file(out)
     assert (study.file.data.train, study.file.data.text, study.file.data.label) == ("path:mail.csv", "body", "kind")
     assert study.header.name == "mail-study"
-    assert {"majority", "tfidf", "head", "last2", "bitfit", "lora-r8", "full"} == set(study.methods)
+    assert {"majority", "tfidf", "probe", "head", "last2", "bitfit", "lora-r8", "full"} == set(study.methods)
 
 
 def test_separator_encoding_and_test_file_are_kept(tmp_path: Path) -> None:

@@ -100,9 +100,7 @@ def _where(loading: Loading) -> str:
 
 def _pooling(pooling: str) -> list[str]:
     plain = pooling.removesuffix(UNIT)
-    scaled = (
-        [] if plain == pooling else ["    features = features / features.norm(dim=-1, keepdim=True)  # of length 1"]
-    )
+    scaled = [] if plain == pooling else ["    features = features / features.norm(dim=-1, keepdim=True)"]
     return [*POOLING[plain], *scaled]
 
 
