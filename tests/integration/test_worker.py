@@ -251,3 +251,17 @@ def test_a_resumed_run_costs_what_its_parts_cost(
         assert (found.train_tokens, found.padding_ratio) == (whole.train_tokens, whole.padding_ratio)
     elif killed_at == "first":
         assert found.steps == whole.steps, "what was measured is stretched to all steps"
+
+
+def test_a_fitted_head_in_two_stages(tmp_path: Path, tiny_model: Path) -> None:
+    """Fitted without a step, from kept features; what was chosen is recorded, and the reloaded head scores the same."""
+    bench = Bench(tmp_path, tiny_model, 'kind = "probe"')
+    assert bench.run.spec().learning_rate is None and bench.run.spec().metric == "accuracy"
+    assert bench.work("trained") == "ok: "
+    trained = bench.run.measurements()
+    assert trained.choice is not None and trained.choice.setting["pooling"] in ("mean", "mean_unit")
+    assert len(trained.choice.trials) == 8 + trained.choice.extended and trained.epochs is None
+    assert trained.train_examples == len(bench.prepared.splits["train"]) and trained.train_seconds.value > 0
+    assert {"prefix", "step", "eval", "save"} <= {cost.phase for cost in trained.phases}
+    assert bench.work("scored") == "ok: "
+    assert bench.run.measurements().scores["test"]["accuracy"] > 0.5

@@ -17,6 +17,7 @@ from paretune.report.cost_sheets import at_the_edge
 from paretune.report.exploration_findings import untested_in_answer
 from paretune.report.facts import LEVEL, StudyFacts, gather
 from paretune.report.faults import faults_note
+from paretune.report.search_notes import open_search
 from paretune.report.tables import (
     MethodRow,
     cost_text,
@@ -55,7 +56,7 @@ def left_open(facts: StudyFacts, words: Words) -> list[str]:
     """Sentences on what the study leaves open beside its verdicts: choices of the search at an edge, ties, classes
     that no test text has. Each says what it means for the answer; nothing where nothing is open."""
     sentences: list[str] = []
-    if edge := [one.method for one in facts.study.selections if at_the_edge(one)]:
+    if edge := [one.method for one in facts.study.selections if one.rule is None and at_the_edge(one)]:
         names = words.series(edge) if len(edge) <= MOST_NAMES else words.plural("{n} method", "{n} methods", len(edge))
         sentences.append(
             words.say(
@@ -64,6 +65,7 @@ def left_open(facts: StudyFacts, words: Words) -> list[str]:
                 {"methods": names},
             )
         )
+    sentences += open_search(facts, words)
     return [*sentences, *filter(None, [untested_in_answer(facts.exploration, words)])]
 
 

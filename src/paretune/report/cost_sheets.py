@@ -14,6 +14,7 @@ from paretune.core.events import PHASES
 from paretune.records.plan_errors import PlanError, error_of
 from paretune.records.schema import Grade, Latency, Selection
 from paretune.report.facts import MethodFacts, StudyFacts
+from paretune.report.search_notes import open_search, rule_note
 from paretune.report.sheets import Cell, Sheet, name_cell, or_not_measured
 from paretune.report.tables import Cost, MethodRow, cost_text, doubts_text, metric_name, ranking_notes, state_name
 from paretune.report.wording import Words
@@ -146,7 +147,10 @@ def search_sheet(facts: StudyFacts, words: Words) -> Sheet:
             "Every trained method got the same number of trials; the choice was made on validation data alone."
         )
     notes = [note]
-    if edge := [one.method for one in facts.study.selections if at_the_edge(one)]:
+    if rule := rule_note(facts, words):
+        notes.append(rule)
+    notes += open_search(facts, words)
+    if edge := [one.method for one in facts.study.selections if one.rule is None and at_the_edge(one)]:
         notes.append(
             words.say(
                 "The chosen rate is the lowest or the highest tried, so a wider search might do better: {methods}.",
