@@ -82,8 +82,8 @@ class TrainSpec(Settings):
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a training: its engine, the optimizer steps and epochs that it went through, the most epochs it
-    might have had, and the one whose weights it left."""
+    """What came of a training: its engine, the optimizer steps behind the weights that it left, the most epochs it
+    might have had, those that it went through, and the one whose weights it left."""
 
     engine: EngineChoice
     steps: int
@@ -193,7 +193,8 @@ def train(
         active.decay = decay
         return_free_memory()
     model.eval()
-    return Trained(engine, step, spec.epochs, step // per_epoch, spec.epochs if early is None else early.best_epoch)
+    kept = (spec.epochs, step) if early is None else (early.best_epoch, early.best_step)
+    return Trained(engine, kept[1], spec.epochs, step // per_epoch, kept[0])
 
 
 def _epoch_ended(
