@@ -88,7 +88,7 @@ class Costs:
         """Why a run's cost is not compared; empty where it is. An absent cost has none of its own."""
         match resource:
             case "seconds" | "energy":
-                against = self._doubts[run.id]
+                against: tuple[Doubt, ...] = self._doubts[run.id]
             case "memory":
                 against = tuple(one for one in self._doubts[run.id] if one == "engine")
             case "cpu_seconds":
@@ -96,7 +96,8 @@ class Costs:
             case _:
                 assert_never(resource)
         cost = graded(run, resource)
-        return (*against, "estimated") if cost is not None and cost.grade not in MEASURED else against
+        estimated: Doubt = "estimated"
+        return (*against, estimated) if cost is not None and cost.grade not in MEASURED else against
 
     def by_seed(self, method: MethodFacts, resource: Resource) -> dict[int, float] | None:
         """The cost of each seed; None where no run of the method has one that may be compared.

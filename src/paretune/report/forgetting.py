@@ -71,15 +71,15 @@ def forgetting_rows(facts: StudyFacts) -> list[ForgettingRow]:
     beside = {baseline: _against(before, baseline, earlier) for baseline in baselines}
     rows: list[ForgettingRow] = []
     for method in facts.scored:
-        label, scores = method.label, levels[method.label]
-        if not scores:
+        label, before_quality = method.label, _quality(method, earlier.metric, BEFORE)
+        if before_quality is None:
             continue
         trained = label in kept
         not_beaten = [one for one in baselines if trained and not _beats(beside[one].get(label))]
         rows.append(
             ForgettingRow(
                 method=label,
-                before=_quality(method, earlier.metric, BEFORE),
+                before=before_quality,
                 after=_quality(method, earlier.metric, AFTER) if trained else None,
                 forgetting=_forgotten(kept[label], earlier.metric) if trained else None,
                 kept=compared.get(label),

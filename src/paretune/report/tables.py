@@ -211,7 +211,7 @@ def ranking_notes(rows: Sequence[MethodRow], words: Words) -> list[str]:
     """What the mark for costs that are not ranked means here; nothing where there is no such cost."""
     found = [(row.method, cost) for row in rows for cost in (row.peak_memory_bytes, row.train_seconds) if cost]
     names = [name for name, cost in found if not cost.ranked]
-    why = dict.fromkeys(doubt for _, cost in found for doubt, _ in cost.left_out)
+    why: dict[Doubt, None] = dict.fromkeys(doubt for _, cost in found for doubt, _ in cost.left_out)
     if not why:
         return []
     values = {
