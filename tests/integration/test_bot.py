@@ -611,17 +611,20 @@ def test_client_and_service_mean_the_same_shapes() -> None:
         truncated=True,
         tokens=3,
     )
+    unlike = result.model_copy(update={"out_of_domain": True})
     failed = shapes.Failed(adapter="third", digest="e" * 64, error="not a number")
     refused = shapes.ErrorAnswer(error="the queue is full", error_type="overloaded", request_id="r")
 
     async def ask() -> None:
         async with Service() as service, Client(service.url, KEY, patience_seconds=0) as client:
             classified = shapes.ClassifyAnswer(results=[result], request_id="r").model_dump()
-            compared = shapes.CompareAnswer(results=[result], failed=[failed], request_id="r").model_dump()
+            both = shapes.CompareAnswer(results=[result, unlike], failed=[failed], request_id="r")
+            compared = both.model_dump(exclude_none=True)  # as the service writes: what it cannot tell is left out
             service.refusals = [Refusal(200, classified), Refusal(200, compared), Refusal(429, refused.model_dump())]
             answer = await client.classify("text", "emotion")
             assert answer.model_dump() == result.model_dump(exclude={"tokens", "receipt"})
-            assert await client.compare("text") == [answer, Failed(adapter="third", error="not a number")]
+            other = answer.model_copy(update={"out_of_domain": True})
+            assert await client.compare("text") == [answer, other, Failed(adapter="third", error="not a number")]
             with pytest.raises(ApiError, match="the queue is full"):
                 await client.classify("text", "emotion")
             shapes.ClassifyRequest.model_validate_json(json.dumps(service.asked[0][1]))

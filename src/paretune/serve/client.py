@@ -56,13 +56,16 @@ class Adapter(_Lenient):
 
 
 class Answer(_Lenient):
-    """What one adapter says of one text; the probabilities are those of all its labels, in its order."""
+    """What one adapter says of one text; the probabilities are those of all its labels, in its order.
+
+    `out_of_domain` None: the adapter cannot tell whether the text is like those that it was trained on.
+    """
 
     adapter: str
     digest: str
     label: str
     abstain: bool
-    out_of_domain: bool = False
+    out_of_domain: bool | None = None
     confidence: float
     probabilities: dict[str, float]
     truncated: bool = False
