@@ -100,7 +100,7 @@ def study(tmp_path: Path, tiny_model: Path) -> Callable[..., str]:
             ["clasification", "did you mean 'classification'?"],
         ),
         (('source = "path:', 'source = "asset:minilm-l7" #'), ["minilm-l7", "did you mean 'minilm-l6'?"]),
-        (('source = "path:', 'source = "path:/nowhere" #'), ["/nowhere", "config.json"]),
+        (('source = "path:', 'source = "path:/nowhere" #'), ["/nowhere", "there is no folder"]),
     ],
     ids=lambda value: value[1].replace("\n", " ")[:40] if isinstance(value, tuple) else "",
 )

@@ -69,14 +69,20 @@ def test_published_studies_are_still_read() -> None:
 
 
 def test_the_earlier_task_is_part_of_a_runs_identity(tmp_path: Path) -> None:
-    """Its data and their hash make other runs; its name, metric and margin, which decide no run, do not."""
+    """Its data and their hash make other runs, and its metric where it decides when to stop; name and margin do not."""
     study = a_study(tmp_path, STUDY + EARLIER)
     spec = spec_of(study, "e")
     assert spec.schema_version == NEWEST_VERSION and spec.earlier is not None and spec.earlier.data_digest == "e"
     ids = {spec.run_id, spec_of(study, "other").run_id, spec_of(a_study(tmp_path, STUDY)).run_id}
     assert len(ids) == 3
-    renamed = EARLIER.replace('"first"', '"one"').replace("macro_f1", "mcc")
+    renamed = EARLIER.replace('"first"', '"one"\nmargin = 0.2')
     assert spec_of(a_study(tmp_path, STUDY + renamed), "e").run_id == spec.run_id
+    other_metric = EARLIER.replace("macro_f1", "mcc")
+    assert spec_of(a_study(tmp_path, STUDY + other_metric), "e").run_id != spec.run_id
+    fixed = "[train]\npatience = 0\n"
+    assert "[train]" not in STUDY
+    by_metric = {spec_of(a_study(tmp_path, STUDY + fixed + one), "e").run_id for one in (EARLIER, other_metric)}
+    assert len(by_metric) == 1
     assert study.spec_hash != a_study(tmp_path, STUDY).spec_hash
 
 

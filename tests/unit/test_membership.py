@@ -157,11 +157,11 @@ def a_study(tmp_path: Path, text: str = STUDY, name: str = "s.toml") -> Study:
 
 
 def test_the_planner_names_the_runs_before_they_begin(tmp_path: Path) -> None:
-    """Baselines as results and trials of the first seed; after a choice its runs, also those that are to come."""
+    """The control's trials of the first seed, then baselines as results; after a choice its runs to come too."""
     study, folder = a_study(tmp_path), StudyFolder(tmp_path / "runs" / "s")
     plan = look(study, folder, Digests(model="m", data="d"))
     assert [(one.method, one.seed, one.role) for one in plan.members] == [
-        ("majority", 0, "result"), ("majority", 1, "result"), ("full", 0, "trial"), ("full", 0, "trial"),
+        ("full", 0, "trial"), ("full", 0, "trial"), ("majority", 0, "result"), ("majority", 1, "result"),
     ]  # fmt: skip
     assert not plan.membership.complete
     assert {job.spec.run_id for job in plan.jobs} == {one.run_id for one in plan.members}
