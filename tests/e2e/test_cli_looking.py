@@ -24,8 +24,9 @@ from paretune.data.prepare import prepare
 from paretune.data.sources import DataSpec
 from paretune.records.exporters import other_python
 from paretune.records.exporters.export import TARGETS
-from paretune.study.advise import advise
+from paretune.study.advise import advise, advise_on
 from paretune.study.advise_case import Case
+from paretune.study.advise_records import shipped
 
 CASE = ("--rows", "480", "--classes", "4", "--tokens", "41.25")
 Said = tuple[int, str, str]  # exit code, standard output, standard error
@@ -176,7 +177,8 @@ def test_records_become_tables(call: Call, lang: str) -> None:
     for _ in range(2):
         code, out, _ = call("export", "results/made", "--to", "csv", "--out", "csv", "--lang", lang, "--json")
         assert code == 0
-        assert tree_of(out) == {"path": "csv", "to": "csv", "study": "fabricated", "runs": 14, "command": None}
+        wanted = {"path": "csv", "to": "csv", "study": "fabricated", "runs": 14, "command": None, "faults": []}
+        assert tree_of(out) == wanted
         assert "14" in out.splitlines()[0] and ("запусков" in out) == (lang == "ru")
     names = {path.name for path in Path("csv").glob("*.csv")}
     assert names == {"runs.csv", "steps.csv", "predictions.csv"} and all(name in out for name in names)
@@ -250,7 +252,7 @@ def test_what_no_records_can_be_exported_from(call: Call) -> None:
 @pytest.mark.parametrize("lang", ["en", "ru"])
 def test_advice_ranks_by_the_records_in_results(call: Call, records: Path, lang: str) -> None:
     """Every method has its row and its rank; the JSON object has what the advice holds."""
-    code, out, notes = call("advise", *CASE, "--lang", lang, "--json")
+    code, out, notes = call("advise", *CASE, "--results", "results", "--lang", lang, "--json")
     found = tree_of(out)
     wanted = advise([records / "made", records / "small"], Case(480, 4, 41.25))
     assert code == 0 and ("2" in notes)
@@ -268,23 +270,23 @@ def test_advice_ranks_by_the_records_in_results(call: Call, records: Path, lang:
 
 def test_advice_keeps_a_budget_and_a_base_model(call: Call) -> None:
     """What needs too much has no rank and says why; costs of another base model are not carried over."""
-    code, out, _ = call("advise", *CASE, "--memory", "1.1 GB", "--time", "30 s", "--metric", "macro_f1", "--json")
+    case = (*CASE, "--results", "results", "--json")
+    code, out, _ = call("advise", *case, "--memory", "1.1 GB", "--time", "30 s", "--metric", "macro_f1")
     found = {one["method"]: one for one in tree_of(out)["ranked"]}
     assert code == 0 and found["full"]["memory_fits"] == "no" and found["full"]["rank"] is None
     assert found["tfidf"]["rank"] is not None and "No rank, more memory is needed than there is: " in out
     assert "macro-F1" in out
-    code, out, _ = call(
-        "advise", *CASE, "--memory", "900 GB", "--model", "asset:e5-small", "--text-language", "ru", "--json"
-    )
+    code, out, _ = call("advise", *case, "--memory", "900 GB", "--model", "asset:e5-small", "--text-language", "ru")
     assert code == 3 and {one["rank"] for one in tree_of(out)["ranked"]} == {None}
     assert "another base model" in out and "another script" in out
 
 
-def test_nothing_comparable_is_exit_3(call: Call) -> None:
+@pytest.mark.parametrize(("results", "studies"), [(("--results", "results"), 2), ((), len(shipped()))])
+def test_nothing_comparable_is_exit_3(call: Call, results: tuple[str, ...], studies: int) -> None:
     """Far from everything that was measured, no method is named, and the distances are shown."""
-    code, out, _ = call("advise", "--rows", "1000000", "--classes", "4", "--tokens", "40", "--json")
+    code, out, _ = call("advise", "--rows", "1000000", "--classes", "4", "--tokens", "40", *results, "--json")
     assert code == 3 and tree_of(out)["ranked"] == [] and tree_of(out)["nothing_comparable"] is True
-    assert "Nothing comparable was measured" in out and out.count("left out: over") == 2
+    assert "Nothing comparable was measured" in out and out.count("left out: over") == studies
 
 
 def test_other_folders_of_records(call: Call) -> None:
@@ -341,6 +343,15 @@ def test_what_no_advice_can_be_given_on(call: Call, arguments: list[str], parts:
 
 
 def test_no_results_at_all(call: Call) -> None:
-    """Where nothing was published yet, the line says what publishes."""
+    """Without --results the studies that ship rank, whatever lies here; a named folder that is gone is refused."""
+    there = call("advise", *CASE, "--json")
     Path("results").unlink()
-    refused(call("advise", *CASE), "no folder results", "`paretune publish` makes them")
+    code, out, notes = call("advise", *CASE, "--json")
+    found, wanted = tree_of(out), advise_on(shipped(), Case(480, 4, 41.25))
+    assert code == 0 and (code, out, notes) == there
+    assert f"{len(shipped())} studies published with this version" in notes
+    assert [(one["rank"], one["method"]) for one in found["ranked"]] == [
+        (one.rank, one.method) for one in wanted.ranked
+    ]
+    assert {one["study"] for one in found["near"] + found["far"]} == {one.study for one in shipped()}
+    refused(call("advise", *CASE, "--results", "results"), "no folder results", "`paretune publish` makes them")

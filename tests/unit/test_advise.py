@@ -112,12 +112,18 @@ def test_a_budget_takes_ranks_away_and_never_gives_them(folder: Path) -> None:
 
 
 def test_a_time_limit_inside_the_interval_is_unsure(folder: Path) -> None:
-    """Where the limit lies between the ends of the interval the method keeps its rank and is marked."""
+    """Where the limit lies between the ends of the interval the method keeps its rank and is marked.
+
+    So is what has two runs, whose interval has no ends: the control and BitFit here.
+    """
     seconds = _of(advise([folder], CASE), "lora").seconds
     assert seconds is not None
     advice = advise([folder], Case(480, 4, 41.25, seconds=seconds.estimate))
     assert (_of(advice, "lora").fits, _of(advice, "lora").rank is None) == ("unsure", False)
-    assert "May not fit the time: lora" in _english(advice)
+    two_runs = [one.method for one in advice.ranked if one.seconds is not None and one.seconds.runs == 2]
+    assert two_runs == ["full", "bitfit"]
+    assert [one.method for one in advice.ranked if one.fits == "unsure"] == ["full", "lora", "bitfit"]
+    assert "May not fit the time: full, lora and bitfit" in _english(advice)
 
 
 def test_nothing_is_ranked_by_an_assumed_quantity(tmp_path: Path) -> None:
@@ -332,6 +338,17 @@ def test_a_row_has_difference_memory_time_and_evidence(folder: Path) -> None:
     tied = [one.method for one in advice.ranked if one.tied]
     told = next(line for line in _english(advice) if line.startswith("The records do not tell these apart"))
     assert tied and all(name in told for name in tied)
+
+
+def test_no_interval_is_not_said_to_be_one_seed(folder: Path, tmp_path: Path) -> None:
+    """Beside a study with an interval one seed of another leaves none; what has one seed in all is called that."""
+    small = write_study(tmp_path / "made", seeds=(0,), methods=("tfidf", "full"), test_rows=60, broken=False)
+    _change(small / "study.json", name="small")
+    advice = advise([folder, small], CASE)
+    assert (_of(advice, "tfidf").seeds, _of(advice, "bitfit").seeds) == (3, 1)
+    lines = _english(advice)
+    assert " ".join(_row(lines, "tfidf")[3:5]) == "(no interval)"
+    assert " ".join(_row(lines, "bitfit")[3:5]) == "(one seed)"
 
 
 def test_lines_keep_to_the_terminal(folder: Path) -> None:

@@ -36,7 +36,8 @@ Fit = Literal["yes", "unsure", "no", "unknown"]
 @dataclass(frozen=True)
 class Advised:
     """One method. `difference` is to the control, over `studies` and their seeds: its interval is unbounded where one
-    seed of one study is all there is. `rank` is None where a budget rules the method out, or its cost is not known.
+    seed is all there is, in the only study or in one of two. `rank` is None where a budget rules the method out, or its
+    cost is not known.
 
     `method` is the label that it has in the studies, its kind where they differ. `tied`: the records do not tell it
     apart from the method of rank 1. `stopped` counts its runs that gave no result.

@@ -96,8 +96,10 @@ def _difference(one: Advised, advice: Advice, words: Words) -> str:
     if one.method == advice.control:
         return words.say("the control")
     estimate, ends = words.number(one.difference.estimate, signed=True), bounds(one.difference)
-    if ends is None:
+    if ends is None and one.seeds == 1:
         return words.say("{estimate} (one seed)", {"estimate": estimate})
+    if ends is None:  # of several studies, one has a single seed
+        return words.say("{estimate} (no interval)", {"estimate": estimate})
     return f"{estimate} {words.spread(*ends, signed=True)}"
 
 
