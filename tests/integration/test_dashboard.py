@@ -94,7 +94,7 @@ def test_study_page_answers_and_compares_with_failures(client: TestClient) -> No
     text = text_of(client.get("/study/demo").text)
     assert "Answer pilot" in text and "(pilot: 3 seeds)." in text
     assert "2; out of memory × 1" in text and "2; failed × 1" in text
-    assert re.search(r"full control 0\.\d{3} 0\.\d{3} … [01]\.\d{3}", text)
+    assert re.search(r"full control 0\.\d{3} \[0\.\d{3} … [01]\.\d{3}\]", text)
 
 
 def test_names_and_texts_of_records_are_escaped(client: TestClient) -> None:

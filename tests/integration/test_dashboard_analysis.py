@@ -18,6 +18,7 @@ from paretune.core.errors import ConfigError, RecordError
 from paretune.dashboard.export import export_page
 from paretune.dashboard.generated import Size, write_generated
 from paretune.dashboard.mistakes import Choice, hard_examples
+from paretune.records.schema import RunSpec
 from paretune.records.store import StudyFolder
 from paretune.report.draws import chances, draws_of, for_browser
 from paretune.report.factors import effects_of, groups_of
@@ -95,9 +96,11 @@ def with_settings(folder: Path, trees: list[dict]) -> str:
         labels[method["label"]] = method["settings"] = tree
     study["selections"] = []
     (folder / "study.json").write_text(json.dumps(study))
-    for path in (folder / "runs").glob("*/spec.json"):
+    for path in list((folder / "runs").glob("*/spec.json")):
         spec = json.loads(path.read_text())
-        path.write_text(json.dumps({**spec, "settings": labels[spec["method"]]}))
+        changed = RunSpec.model_validate({**spec, "settings": labels[spec["method"]]})
+        path.write_text(changed.model_dump_json())
+        path.parent.rename(path.parent.with_name(changed.run_id))  # a run lies where its spec says
     return page(folder, f"/study/{folder.name}/settings")
 
 
@@ -219,7 +222,7 @@ def test_claims_stand_with_their_verdicts(tmp_path: Path) -> None:
     (tmp_path / "claims.toml").write_text(LEDGER, encoding="utf-8")
     with client_of(tmp_path) as client:
         text = text_of(client.get("/claims").text)
-        assert re.search(r"supported LoRA needs 0\.\d\d \(95 % interval", text)
+        assert re.search(r"supported LoRA needs 0\.\d\d \[0\.\d\d … 0\.\d\d\] of the memory", text)
         assert "refuted the ledger says: supported The head is better" in text
         assert "cannot be judged" in text and "did you mean 'lora'?" in text
         assert "not measured the ledger says: undecided Not here: not measured." in text

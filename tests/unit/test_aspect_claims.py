@@ -14,7 +14,8 @@ from paretune.report.aspect_claims import AspectCondition, weigh_aspect
 from paretune.report.claims import Ledger, judged
 from paretune.report.facts import StudyFacts, gather
 from paretune.report.forgetting import forgetting_rows
-from paretune.report.rare_classes import rare_classes, rare_rows
+from paretune.report.rare_classes import rare_classes, rare_classes_sheet, rare_rows
+from paretune.report.tables import rows_of
 from paretune.report.wording import Words
 
 MANY = 400
@@ -90,19 +91,24 @@ def test_a_sentence_has_what_the_table_has(tmp_path: Path) -> None:
 
 
 def test_the_recall_of_rare_classes_is_that_of_the_table(tmp_path: Path) -> None:
-    """The same difference to the control; the verdict follows it."""
+    """The same difference to the control, with the interval that the verdict follows: of p, or of equivalence."""
     quality = {"lora": 0.3, "full": 0.9}
     facts = gather(StudyFolder(write_study(tmp_path / "s", broken=False, quality=quality, test_rows=1500)))
     rare = rare_classes(facts)
     assert rare is not None
     compared = {row.method: row for row in rare_rows(facts, rare)}["lora"].against_control
-    assert compared is not None and compared.difference is not None
-    for rule in ("better", "equivalent"):
+    assert compared is not None and compared.zero is not None and compared.margin is not None
+    for rule, tested in (("better", compared.zero), ("equivalent", compared.margin)):
         condition = AspectCondition.model_validate(
             {"study": "s", "method": "lora", "aspect": "rare_recall", "rule": rule}
         )
         found = weigh_aspect(condition, facts)
-        assert found.interval == compared.difference and found.verdict == "refuted"
+        assert (found.interval, found.level, found.verdict) == (tested.interval, tested.level, "refuted")
+    words = Words("en")
+    sheet = rare_classes_sheet(facts, rows_of(facts), words)
+    assert sheet is not None
+    cells = {cell.note for row in sheet.rows for cell in row}
+    assert words.spread(compared.zero.interval.low, compared.zero.interval.high) in " ".join(cells)
 
 
 def test_a_rule_that_means_nothing_is_refused() -> None:

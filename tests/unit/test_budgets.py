@@ -89,7 +89,7 @@ def test_a_method_without_a_measured_cost_is_left_out(facts: StudyFacts) -> None
     sheet = budget_sheet(changed, Words("en"))
     assert sheet is not None
     assert all("head" not in cell.text for row in sheet.rows for cell in row)
-    assert sheet.notes[-1] == "Left out, without a scored run or a measured cost: head."
+    assert sheet.notes[-1] == "Left out, without a scored run or a cost that may be compared: head."
 
 
 def test_both_languages_show_the_same_numbers(facts: StudyFacts) -> None:

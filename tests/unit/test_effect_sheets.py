@@ -165,7 +165,7 @@ def test_a_sentence_shows_the_farthest_level_and_a_missing_study_is_not_measured
     claim = {"en": "It lies at {a}.", "ru": "Он отстоит на {a}.", "verdict": "supported", "effect": {"a": one}}
     ledger = Ledger.model_validate({"claims": {"c": claim}})
     assert re.fullmatch(
-        r"It lies at [−+]0\.\d{3} \(95 % interval [−+]\d\.\d{3} … [−+]\d\.\d{3}\)\.",
+        r"It lies at [−+]0\.\d{3} \[[−+]\d\.\d{3} … [−+]\d\.\d{3}\]\.",
         judged(ledger, {"s": facts})["c"].sentence(Words("en")),
     )
     assert judged(ledger, {})["c"].verdict == "not_measured"

@@ -42,11 +42,15 @@ def print_table(table: Table, console: Console) -> None:
         console.print(Text(line), soft_wrap=True)
 
 
-def wrapped(text: str, columns: int, indent: str = "  ") -> list[str]:
-    """A sentence for so many columns, its further lines set in; a word that is longer stays whole."""
+def wrapped(text: str, columns: int, indent: str = "  ", first: str = "") -> list[str]:
+    """A sentence for so many columns, its further lines set in; a word that is longer stays whole.
+
+    `first` stands before the first line and counts among the columns, as `indent` does.
+    """
     return textwrap.wrap(
         text,
         max(columns, LEAST_COLUMNS),
+        initial_indent=first,
         subsequent_indent=indent,
         break_on_hyphens=False,
         break_long_words=False,
@@ -112,7 +116,7 @@ def _blocks(table: Table, columns: int) -> list[str]:
         lines += wrapped(" ".join(cell for cell in cells[: name + 1] if cell), columns)
         for head, cell in zip(heads[name + 1 :], cells[name + 1 :], strict=True):
             if cell:
-                lines += ["  " + line for line in wrapped(f"{head}: {cell}", columns - 2)]
+                lines += wrapped(f"{head}: {cell}", columns, "    ", "  ")
     return lines
 
 
@@ -120,5 +124,5 @@ def block_lines(name: str, parts: Sequence[str], columns: int) -> list[str]:
     """A name with its parts below it, each wrapped and set in."""
     lines = wrapped(name, columns)
     for part in parts:
-        lines += ["  " + line for line in wrapped(part, columns - 2)]
+        lines += wrapped(part, columns, "    ", "  ")
     return lines
