@@ -157,11 +157,13 @@ def assert_one_set_of_events(run: RunFolder) -> None:
     events = [json.loads(line) for line in lines]
     steps = [event["step"] for event in events if event["event"] == "StepEnded"]
     planned = [event["steps"] for event in events if event["event"] == "TrainingPlanned"]
-    assert steps == list(range(1, sum(planned) + 1))
+    stopped = [event["step"] for event in events if event["event"] == "TrainingStopped"]
+    assert steps == list(range(1, sum(stopped or planned) + 1)) and len(steps) <= sum(planned)
+    evaluated = sum(event["event"] == "EpochEvaluated" for event in events)
     begun = Counter(event["phase"] for event in events if event["event"] == "PhaseStarted")
     ended = Counter(event["phase"] for event in events if event["event"] == "PhaseEnded")
     assert begun == ended
-    assert begun["step"] == 1 and begun["predict"] == 1
+    assert begun["step"] == 1 + evaluated and begun["predict"] == 1
 
 
 def test_a_study_runs_to_its_end_and_a_second_call_reruns_nothing(make_study: MakeStudy) -> None:
@@ -171,7 +173,9 @@ def test_a_study_runs_to_its_end_and_a_second_call_reruns_nothing(make_study: Ma
     study = folder.study()
     assert [choice.method for choice in study.selections] == ["full"]
     chosen = study.selections[0].learning_rate
-    assert Counter(run.spec().method for run in folder.runs()) == {"majority": 2, "tfidf": 2, "full": 3}
+    trials = len(study.selections[0].trials)  # an edge that won has added some
+    assert trials >= 2
+    assert Counter(run.spec().method for run in folder.runs()) == {"majority": 2, "tfidf": 2, "full": trials + 1}
     for run in folder.runs():
         spec, status = run.spec(), run.status()
         assert status is not None and status.state == "ok", status
@@ -398,7 +402,7 @@ def test_a_changed_study_shows_its_own_runs_and_finds_the_old_ones_again(make_st
     with pytest.raises(KeyboardInterrupt):
         run_study(read_study_file(file), file.parent / "runs", Stopped(), "test")
     rows = summary(first.path)
-    assert [(row.scored_runs, row.stopped) for row in rows] == [(0, {"unfinished": 1}), (0, {})]
+    assert [(row.scored_runs, row.stopped) for row in rows] == [(0, {"unfinished": 1})] * 2
     assert run_here(file).study().membership is not None
     assert len(first.runs()) == 4
     assert {run.id for one in gather(first).methods for run in one.runs.values()}.isdisjoint(mean)
