@@ -30,7 +30,7 @@ from paretune.study.design import read_study_file
 from paretune.study.progress import Silent
 from paretune.study.runner import run_study
 
-LONG = "epochs = 4000"  # of the toy data: long enough to be interrupted, never waited for
+LONG = "epochs = 4000\npatience = 0"  # of the toy data: long enough to be interrupted, never waited for
 pytestmark = pytest.mark.slow  # real worker processes: seconds each
 
 # A background job (of a CI, say) inherits an ignored Ctrl-C, and Python then leaves it ignored.
