@@ -24,7 +24,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 
-from paretune.models.surgery import is_conv1d, layers, plain_encoder
+from paretune.models.surgery import has_layers, is_conv1d, layers, plain_encoder
 from paretune.models.weights import DECODERS, KINDS
 
 ADAPTER = "default"  # the name that peft gives to one adapter
@@ -186,6 +186,8 @@ def own_pass_refusal(encoder: nn.Module, training: bool) -> str:
         return odd
     if _drops(plain, training):
         return "dropout inside the encoder"
+    if not has_layers(plain):  # int8 layers, say, hold no parameters to find blocks by
+        return "no list of transformer blocks"
     return _first(_odd_block(block, plain) for block in layers(plain))
 
 
