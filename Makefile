@@ -19,7 +19,7 @@ test: $(VENV)/ready
 test-network: $(VENV)/ready
 	$(BIN)/python -m pytest -m network
 
-# Lint, types, import rules, docs drift, fast tests: the first half of what .ci/run does.
+# Lint, types, import rules, docs drift, fast tests; .ci/run does the same, with the whole suite in place of the fast half.
 check: lint
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not assets"
 
