@@ -1,7 +1,6 @@
-"""Prepares base models for an image: fetched, converted, digested, and readable where nothing can be written.
+"""Prepares base models for an image: fetched, converted, and readable where nothing can be written.
 
-Not here: which there are (`paretune assets`). Times are set to whole seconds, since an image's layers keep no fractions
-and a digest is remembered for files of unchanged times; the downloaded wheels do not stay.
+Not here: which there are (`paretune assets`). The downloaded wheels do not stay. Times are the same in every build.
 
     PARETUNE_HOME=/opt/paretune python deploy/bake_models.py minilm-l6
 """
@@ -14,7 +13,7 @@ from paretune.core.cache import home
 from paretune.core.errors import ParetuneError
 from paretune.models.sources import model_digest, model_folder
 
-WHOLE_SECONDS = 1_767_225_600  # 2026-01-01; any will do
+SAME_TIME = 1_767_225_600  # 2026-01-01; any will do
 
 
 def bake(names: list[str]) -> None:
@@ -27,7 +26,7 @@ def bake(names: list[str]) -> None:
         model_folder(f"asset:{name}")
     shutil.rmtree(home() / "wheels", ignore_errors=True)
     for file in home().rglob("*"):
-        os.utime(file, (WHOLE_SECONDS, WHOLE_SECONDS))
+        os.utime(file, (SAME_TIME, SAME_TIME))
     for name in names:
         print(f"{name}: {model_digest(f'asset:{name}')}")
 

@@ -230,6 +230,15 @@ def test_an_unchanged_model_is_hashed_once(tiny: Path, monkeypatch: pytest.Monke
     assert model_digest(f"path:{tiny}") == first
 
 
+def test_a_cache_that_cannot_be_written_is_no_obstacle(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an image the cache is read-only and the files are newer than what was remembered: it is hashed anew."""
+    first = model_digest(f"path:{tiny}")
+    blocked = tiny.parent / "blocked"
+    blocked.write_text("")  # a file where the folder belongs: that stops root too
+    monkeypatch.setenv("PARETUNE_HOME", str(blocked))
+    assert model_digest(f"path:{tiny}") == first
+
+
 def test_notes_stand_with_the_asset_only() -> None:
     """The 4-bit remark belongs to e5-small; other models have none."""
     assert model_notes("asset:e5-small") == ["quantised_4bit"]

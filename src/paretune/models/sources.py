@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, cast
 
@@ -24,7 +24,7 @@ from paretune.assets.catalogue import Asset, find
 from paretune.assets.fetch import locked, offline, read_member, scratch, storage
 from paretune.core.cache import home
 from paretune.core.config import Settings
-from paretune.core.errors import AssetError, ConfigError, UnknownNameError, said
+from paretune.core.errors import AssetError, ConfigError, StorageError, UnknownNameError, said
 from paretune.models.convert import E5_FORMAT, GGUF_FORMAT, convert_e5, convert_gguf
 from paretune.models.families import sees_only_before
 
@@ -236,7 +236,8 @@ def _hub_folder(name: str, revision: str | None) -> Path:
 
 
 def model_digest(source: str, base: Path | None = None) -> str:
-    """SHA-256 over names and contents of config, weights and tokenizer; computed once for files that do not change.
+    """SHA-256 over names and contents of config, weights and tokenizer; computed once for files that do not change,
+    where the cache can be written.
 
     Raises:
         as `model_folder`.
@@ -258,7 +259,7 @@ def model_digest(source: str, base: Path | None = None) -> str:
     for file in files:
         with file.open("rb") as content:
             total.update(f"{file.name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
-    with locked(cache), storage(cache.parent):
+    with suppress(StorageError), locked(cache), storage(cache.parent):  # a cache that cannot be written costs time only
         part = cache.with_suffix(".part")
         part.write_text(json.dumps({"digest": total.hexdigest(), "state": state}))
         part.replace(cache)
