@@ -22,6 +22,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from paretune.core.errors import RunError, said
 from paretune.methods.method import Choice
@@ -33,6 +34,9 @@ EXTENSIONS = 2  # times that the search goes past an edge
 STEP = 10.0  # between strengths past the edge
 TOLERANCE = 1e-6  # of the mean loss's largest slope
 MOST_ITERATIONS = 10_000
+# Multiplications of one pass over the data below which several threads of the BLAS cost more than they save: L-BFGS
+# makes hundreds of passes, and threads that wait for each other beside other work took 13 times as long as one.
+ONE_THREAD_BELOW = 10**8
 NEVER = -1e4  # the score of a class that no training row has
 
 
@@ -148,7 +152,8 @@ def _fitted(
         bias_c[place] = 0.0
         return Fit(setting, weight_ch, bias_c)
     regression.set_params(C=setting.strength)
-    with warnings.catch_warnings():
+    small = len(train_labels) * _width(features) * len(present) < ONE_THREAD_BELOW
+    with threadpool_limits(1 if small else None), warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:
             regression.fit(features, list(train_labels))
