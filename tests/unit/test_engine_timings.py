@@ -24,6 +24,8 @@ from paretune.kernels.native import build
 from paretune.kernels.native import library as native
 from paretune.models import precision
 from paretune.models.precision import chosen_precision
+from paretune.models.sources import ModelSpec
+from paretune.serve.engine import Engine
 from paretune.study import engines
 from paretune.study.engines import prepare_engines
 from paretune.train import engine_probe
@@ -80,6 +82,16 @@ def test_the_faster_is_taken(
     monkeypatch.setattr(precision, "processor_has_bf16", lambda: True)
     assert chosen_precision("auto") == taken[0]
     assert (chosen_precision("fp32"), chosen_precision("bf16")) == ("fp32", "bf16")
+
+
+def test_a_server_does_not_count_kernels_that_it_has_not(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch is held to older instructions training takes bf16 in C++, and a server, which is torch's, fp32."""
+    monkeypatch.setattr(precision, "processor_has_bf16", lambda: True)
+    spec = ModelSpec(source=f"path:{tiny_model}")
+    for found, served in ((timings(0.10, 0.50, 0.07), "fp32"), (timings(0.30, 0.06, 0.09), "bf16")):
+        hold(found)
+        assert chosen_precision("auto") == "bf16"
+        assert Engine(spec, fetch=lambda digest: pytest.fail(digest)).precision == served
 
 
 def test_a_flag_alone_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,14 +113,15 @@ def why_not_native(found: EngineTimings | None, library: str) -> str:
     return f"torch's operators are faster on this processor ({_ms(torch)} a step of two blocks, C++ {_ms(native)})"
 
 
-def precision_of(found: EngineTimings) -> Literal["bf16", "fp32"]:
-    """The faster number format for training: bf16 by the faster of its engines against fp32."""
-    return "fp32" if why_fp32(found) else "bf16"
+def precision_of(found: EngineTimings, in_cpp: bool = True) -> Literal["bf16", "fp32"]:
+    """The faster number format: bf16 by the faster of its engines against fp32. `in_cpp`: the C++ kernels are one of
+    them, as in training; serving has none."""
+    return "fp32" if why_fp32(found, in_cpp) else "bf16"
 
 
-def why_fp32(found: EngineTimings) -> str:
+def why_fp32(found: EngineTimings, in_cpp: bool = True) -> str:
     """Why fp32 is taken on a processor with bf16; empty where it is not."""
-    native = None if kernels_wanted() is False else found.native_seconds
+    native = None if kernels_wanted() is False or not in_cpp else found.native_seconds
     ways = [one for one in (found.bf16_seconds, native) if one is not None]
     if not ways:
         return "nothing here multiplies in bf16"

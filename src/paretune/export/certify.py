@@ -318,7 +318,7 @@ def readme_check(run: Path, folder: Path, words: Words, manifest: Manifest, evid
     assert evidence.goldens is not None
     validation = setting_of(RunFolder(run)).data.splits["validation"].texts
     places = asked_places(len(validation))
-    precision: Precision = chosen_precision("auto")
+    precision: Precision = chosen_precision("auto", in_cpp=False)
     told_nc = {one: probabilities(words.validation_nc[one][places]) for one in ("fp32", precision)}
     spread = float(np.abs(told_nc[precision] - told_nc["fp32"]).max())
     limit = max(PROBABILITY_TOLERANCE, SPREAD * spread)

@@ -22,15 +22,15 @@ Precision = Literal["bf16", "fp32"]
 PRODUCTS = 6
 
 
-def chosen_precision(wanted: Literal["auto", "bf16", "fp32"]) -> Precision:
+def chosen_precision(wanted: Literal["auto", "bf16", "fp32"], in_cpp: bool = True) -> Precision:
     """What "auto" means on this processor: the format in which it is faster, by what was timed of it, else by two
-    products that are timed now."""
+    products that are timed now. `in_cpp`: the C++ kernels may take part, as in training; a server has none."""
     if wanted != "auto":
         return wanted
     if not processor_has_bf16():
         return "fp32"
     found = known()
-    return faster_products() if found is None else precision_of(found)
+    return faster_products() if found is None else precision_of(found, in_cpp)
 
 
 @cache

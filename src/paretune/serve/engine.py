@@ -67,7 +67,7 @@ class Engine:
         read: Callable[[Bundle], Tensors] = read_tensors,
         merge_after: int = MERGE_AFTER_BATCHES,
     ) -> None:
-        self.precision: Precision = chosen_precision(precision)
+        self.precision: Precision = chosen_precision(precision, in_cpp=False)
         self.max_slots = slots
         self._base = on_tensor_thread(lambda: load_base(source_model, self.precision))
         self._tokenizing = read_tokenizer(source_model.source)
