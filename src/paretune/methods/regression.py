@@ -34,8 +34,9 @@ EXTENSIONS = 2  # times that the search goes past an edge
 STEP = 10.0  # between strengths past the edge
 TOLERANCE = 1e-6  # of the mean loss's largest slope
 MOST_ITERATIONS = 10_000
-# Multiplications of one pass over the data below which several threads of the BLAS cost more than they save: L-BFGS
+# Multiplications of one pass over dense data below which several threads of the BLAS cost more than they save: L-BFGS
 # makes hundreds of passes, and threads that wait for each other beside other work took 13 times as long as one.
+# Products with sparse data have one thread anyway.
 ONE_THREAD_BELOW = 10**8
 NEVER = -1e4  # the score of a class that no training row has
 
@@ -152,7 +153,8 @@ def _fitted(
         bias_c[place] = 0.0
         return Fit(setting, weight_ch, bias_c)
     regression.set_params(C=setting.strength)
-    small = len(train_labels) * _width(features) * len(present) < ONE_THREAD_BELOW
+    dense = isinstance(features, np.ndarray)
+    small = not dense or len(train_labels) * _width(features) * len(present) < ONE_THREAD_BELOW
     with threadpool_limits(1 if small else None), warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:
