@@ -16,6 +16,7 @@ from paretune.records.store import StudyFolder
 from paretune.report.facts import gather
 from paretune.report.wording import Words
 from paretune.stats.intervals import Interval
+from paretune.stats.metrics import METRICS, metric_named
 from paretune.study.advise import Advice, Advised, advise, advise_on
 from paretune.study.advise_case import Case, distance
 from paretune.study.advise_lines import advise_lines
@@ -23,6 +24,7 @@ from paretune.study.advise_pooling import pooled
 from paretune.study.advise_records import Evidence, as_file, evidence_of, filled, shipped
 
 CASE = Case(rows=480, classes=4, tokens=41.25)
+RANKED = [method[0] for method in METHODS if method[0] != "majority"]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def test_methods_are_ranked_by_their_difference_to_the_control(folder: Path) -> 
     """Without a budget every scored method has a rank, by the difference whose interval the study itself gives."""
     advice = advise([folder], CASE)
     ranks = [one.rank for one in advice.ranked]
-    assert ranks == list(range(1, len(METHODS) + 1))
+    assert ranks == list(range(1, len(RANKED) + 1))
     estimates = [one.difference.estimate for one in advice.ranked]
     assert estimates == sorted(estimates, reverse=True)
     facts = gather(StudyFolder(folder))
@@ -100,7 +102,7 @@ def test_a_budget_takes_ranks_away_and_never_gives_them(folder: Path) -> None:
     free = advise([folder], CASE)
     tight = advise([folder], Case(480, 4, 41.25, memory_bytes=1.1e9, seconds=30.0))
     fitting = [one.method for one in tight.ranked if one.rank is not None]
-    assert fitting == [one.method for one in free.ranked if one.method in ("last2", "tfidf", "head", "majority")]
+    assert fitting == [one.method for one in free.ranked if one.method in ("last2", "tfidf", "head")]
     assert _of(tight, "full").memory_fits == "no"
     assert _of(tight, "full").rank is None
     nothing = advise([folder], Case(480, 4, 41.25, memory_bytes=1e6))
@@ -142,7 +144,7 @@ def test_another_base_model_tells_nothing_of_cost(folder: Path) -> None:
     """Costs of another base model are not carried over: no figures, and no rank under a budget."""
     free = advise([folder], Case(480, 4, 41.25, model="asset:e5-small"))
     assert all(one.peak_memory_bytes is None and one.seconds is None for one in free.ranked)
-    assert [one.rank for one in free.ranked] == list(range(1, len(METHODS) + 1))
+    assert [one.rank for one in free.ranked] == list(range(1, len(RANKED) + 1))
     limited = advise([folder], Case(480, 4, 41.25, model="asset:e5-small", memory_bytes=1e12))
     assert {(one.rank, one.memory_fits) for one in limited.ranked} == {(None, "unknown")}
     assert any("asset:e5-small was not measured" in line for line in _english(free))
@@ -405,27 +407,63 @@ def test_a_study_of_settings_alone_ranks_no_methods(folder: Path, tmp_path: Path
     _change(ablation / "study.json", name="ablation", split_rows={"train": 480, "validation": 1, "test": 60})
     advice = advise([ablation, folder], CASE)
     assert [(one.study, why) for one, why in advice.far] == [("ablation", "settings")]
-    assert {one.kind for one in advice.ranked} == {method[0] for method in METHODS}
+    assert {one.kind for one in advice.ranked} == {*RANKED}
     assert [study for study, _ in advice.variants] == ["ablation"]
     alone = advise([ablation], CASE)
     assert alone.nothing_comparable and "Settings within lora" in "\n".join(_english(alone))
 
 
-@pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2, 3, 4)])
-def test_the_majority_class_is_never_a_tie(tmp_path: Path, seeds: tuple[int, ...]) -> None:
-    """Over studies that differ much and have few seeds its interval is wide, and still it is told apart."""
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+@pytest.mark.parametrize("quality", [(0.97, 0.62), (0.0, 0.0)])
+def test_the_majority_class_is_never_offered(
+    tmp_path: Path, seeds: tuple[int, ...], quality: tuple[float, float]
+) -> None:
+    """Whether far below or above all that learns, it has no rank and is no tie; what is not above it is named."""
     folders = []
-    for name, right in (("a", 0.97), ("b", 0.62)):
+    for name, right in zip("ab", quality, strict=True):
         folder = write_study(
-            tmp_path / name, seeds=seeds, methods=("majority", "lora", "full"), test_rows=120, broken=False,
-            quality={"lora": right, "full": right}, metric="mcc",
+            tmp_path / name, seeds=seeds, methods=("majority", "lora", "full"), test_rows=60, broken=False,
+            quality={"lora": right, "full": right}, extra_split=False,
         )  # fmt: skip
         _change(folder / "study.json", name=name, data_source=f"path:{name}.csv")
         folders.append(folder)
     advice = advise(folders, CASE)
-    majority = _of(advice, "majority")
-    assert not majority.tied and advice.ranked[-1] == majority
-    assert majority.difference.low >= -2 or not math.isfinite(majority.difference.low)
+    assert {one.kind for one in advice.ranked} == {"lora", "full"}
+    assert advice.majority == ("a", "b")
+    shown = quality[0] > 0 and len(seeds) > 1
+    assert advice.not_above_majority == (() if shown else tuple(one.kind for one in advice.ranked))
+    told = [line for line in _english(advice) if "most frequent class" in line]
+    assert (len(told), advice.nothing_learnt) == ((0, False) if shown else (1, True))
+    assert not any("majority" in line for line in _english(advice))
+
+
+def test_what_is_above_the_majority_class_stands_apart_from_what_is_not(tmp_path: Path) -> None:
+    """Of two methods the one that learnt nothing is named; a study of the majority class alone tells nothing."""
+    methods = ("majority", "lora", "full")
+    folder = write_study(
+        tmp_path / "made", methods=methods, test_rows=60, broken=False, quality={"lora": 0.1}, extra_split=False
+    )
+    (told,) = [line for line in _english(advise([folder], CASE)) if "most frequent class" in line]
+    assert told == "Not shown to be better in accuracy than the most frequent class (studies: fabricated): lora"
+    alone = write_study(
+        tmp_path / "alone", methods=("majority",), control="majority", test_rows=60, broken=False, extra_split=False
+    )
+    nothing = advise([alone], CASE)
+    assert nothing.nothing_comparable and [why for _, why in nothing.far] == ["majority"]
+    assert any("nothing but the most frequent class was scored" in line for line in _english(nothing))
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(320, 8), (1300, 2), (3900, 28), (800, 31), (100, 2)])
+@pytest.mark.parametrize("metric", [*METRICS, None])
+def test_what_ships_never_offers_the_majority_class(rows: int, classes: int, metric: str | None) -> None:
+    """Whatever the case and the metric: no rank, no tie; no interval leaves what a difference can be."""
+    for tokens in (12.0, 120.0):
+        advice = advise_on(shipped(), Case(rows, classes, tokens, metric=metric))
+        assert all(one.kind != "majority" for one in advice.ranked)
+        lowest, highest = metric_named(advice.metric or "accuracy").difference_bounds
+        ends = [end for one in advice.ranked for end in (one.difference.low, one.difference.high) if math.isfinite(end)]
+        assert all(lowest <= end <= highest for end in ends)
+        assert not any("majority" in line for line in _english(advice))
 
 
 def test_low_evidence_says_why(folder: Path, other: Path) -> None:
@@ -461,5 +499,4 @@ def test_short_english_texts_get_methods() -> None:
     kinds = [one.kind for one in advice.ranked]
     assert {"lora", "head", "full", "tfidf"} <= set(kinds) and len(kinds) == len(set(kinds))
     assert advice.near[0].other_script is False
-    assert all(one.kind != "majority" or not one.tied for one in advice.ranked)
     assert all(one.difference.low >= -1 and one.difference.high <= 1 for one in advice.ranked)

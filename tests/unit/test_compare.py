@@ -264,7 +264,7 @@ def test_holm_divides_by_fewer_after_each_rejection() -> None:
 def test_ends_of_a_difference_stay_where_a_difference_can_be() -> None:
     """Two seeds that disagree give an end far outside; it is cut, and an undecided one is called too few seeds."""
     given = {"control": {0: np.full(4, 0.0), 1: np.full(4, 0.9)}, "method": {0: np.full(4, -0.5), 1: np.full(4, 0.1)}}
-    (found,) = compare(given, "control", 0.01, bounds=(-2.0, 2.0))
+    (found,) = compare(given, "control", 0.01, bounds=(-1.0, 1.0))
     assert found.difference is not None and found.difference.low == -2.0 and found.difference.high < 2
     assert found.alone is not None and found.alone.low < -2
     assert found.verdict == "undecided" and found.too_few_seeds

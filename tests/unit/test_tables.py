@@ -13,11 +13,12 @@ from rich.console import Console
 from paretune.core.errors import RecordError
 from paretune.records.store import StudyFolder
 from paretune.report.answer import answer
+from paretune.report.budgets import budget_sheet
 from paretune.report.facts import gather
 from paretune.report.sheets import findings, quality_sheet
 from paretune.report.tables import rows_of, summary, terminal_table
 from paretune.report.terminal import print_table
-from paretune.report.wording import Words
+from paretune.report.wording import LANGUAGES, Words
 
 FIVE = (0, 1, 2, 3, 4)
 
@@ -191,3 +192,35 @@ def test_a_folder_without_a_study_is_an_error_of_one_line(tmp_path: Path) -> Non
     """The message says which file is missing."""
     with pytest.raises(RecordError, match=r"study\.json"):
         summary(tmp_path)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_majority_class_is_never_the_answer(tmp_path: Path, lang: str) -> None:
+    """Where nothing that learns is shown to be better than it, that is said, and neither answer nor budgets name it."""
+    lost = {"tfidf": 0.0, "lora": 0.0, "full": 0.0}
+    study = write_study(
+        tmp_path / "s", seeds=FIVE, methods=("majority", *lost), broken=False, quality=lost, test_rows=200, margin=0.4
+    )
+    facts, words = gather(StudyFolder(study)), Words(lang)
+    rows = rows_of(facts)
+    assert facts.nothing_learnt
+    assert next(row for row in rows if not row.learns).verdict == "equivalent"  # and still it is no method to take
+    take, told = ("Take", "nothing that learns") if lang == "en" else ("Возьмите", "хоть один обучаемый метод")
+    said = answer(study, lang)
+    assert said.startswith(f"{take} tfidf") and told in said
+    sheet = budget_sheet(facts, words)
+    assert sheet is not None
+    assert not any("majority" in cell.text + cell.note for row in sheet.rows for cell in row)
+
+
+def test_what_beats_the_majority_class_says_nothing_of_it(tmp_path: Path) -> None:
+    """One method that learnt is enough; a baseline that is not shown to be above it is named among the findings."""
+    study = write_study(
+        tmp_path / "s", seeds=FIVE, methods=("majority", "tfidf", "full"), broken=False, quality={"tfidf": 0.0},
+        test_rows=200,
+    )  # fmt: skip
+    facts = gather(StudyFolder(study))
+    assert not facts.nothing_learnt and facts.not_beaten == {"tfidf": ["majority"], "full": []}
+    assert "most frequent class" not in answer(study, "en")
+    alone = write_study(tmp_path / "alone", seeds=FIVE, methods=("majority", "full"), broken=False, test_rows=60)
+    assert answer(alone, "en").startswith("Beside the most frequent class only full has scored runs (accuracy 0.9")

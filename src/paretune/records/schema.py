@@ -22,6 +22,7 @@ Stage = Literal["trained", "scored"]
 Family = Literal["baseline", "adaptation"]
 Metric = Literal["accuracy", "macro_f1", "mcc", "nll", "perplexity", "bits_per_byte"]  # the last three: less is better
 
+MAJORITY = "majority"  # the kind of method that reads no text: the most frequent class for all
 PREDICTION_COLUMNS = ("id", "split", "label", "prediction", "score", "label_probability", "near_duplicate")
 
 

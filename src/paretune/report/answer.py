@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from paretune.records.store import StudyFolder
-from paretune.report.choice import chosen, rule_text
+from paretune.report.choice import chosen, rule_text, takeable
 from paretune.report.cost_sheets import at_the_edge
 from paretune.report.exploration_findings import untested_in_answer
 from paretune.report.facts import LEVEL, StudyFacts, gather
@@ -49,7 +49,16 @@ def answer_of(facts: StudyFacts, rows: list[MethodRow], words: Words) -> str:
     if facts.study.pilot:
         seeds = words.plural("pilot: {n} seed", "pilot: {n} seeds", len(facts.study.seeds))
         sentence = f"{sentence.removesuffix('.')} ({seeds})."
-    return " ".join(part for part in (sentence, rule, *left_open(facts, words), faults_note(words, facts)) if part)
+    parts = (sentence, nothing_learnt(facts, words), rule, *left_open(facts, words), faults_note(words, facts))
+    return " ".join(part for part in parts if part)
+
+
+def nothing_learnt(facts: StudyFacts, words: Words) -> str:
+    """Where no method is shown to be better than the majority class, a sentence that says so; else an empty text."""
+    if not facts.nothing_learnt:
+        return ""
+    metric = {"metric": metric_name(words, facts.metric)}
+    return words.say("In {metric} nothing that learns is shown to be better than the most frequent class.", metric)
 
 
 def left_open(facts: StudyFacts, words: Words) -> list[str]:
@@ -70,9 +79,9 @@ def left_open(facts: StudyFacts, words: Words) -> list[str]:
 
 
 def _sentence(facts: StudyFacts, rows: list[MethodRow], words: Words) -> str:
-    scored = [row for row in rows if row.scored_runs]
+    scored = takeable([row for row in rows if row.scored_runs])
     control = next((row for row in rows if row.control), None)
-    if not scored:
+    if not any(row.scored_runs for row in rows):
         return words.say("There is no answer yet: no run has been scored.")
     if control is None or not control.scored_runs:
         values = {"control": facts.study.control, "runs": runs_text(words, control) if control else words.count(0)}
@@ -86,6 +95,12 @@ def _sentence(facts: StudyFacts, rows: list[MethodRow], words: Words) -> str:
             "metric": metric_name(words, facts.metric),
             "quality": quality_text(words, control),
         }
+        if any(row.scored_runs and not row.learns for row in rows):
+            return words.say(
+                "Beside the most frequent class only {method} has scored runs ({metric} {quality}), so there is no "
+                "other method to compare it with.",
+                values,
+            )
         return words.say(
             "Only {method} has scored runs ({metric} {quality}), so there is nothing to compare it with.", values
         )
@@ -98,7 +113,7 @@ def _sentence(facts: StudyFacts, rows: list[MethodRow], words: Words) -> str:
 
 def _rule(rows: list[MethodRow], words: Words) -> str:
     """By which rule a method was taken; empty where nothing is shown, so that none was."""
-    scored = [row for row in rows if row.scored_runs]
+    scored = takeable([row for row in rows if row.scored_runs])
     if not any(row.control for row in scored) or not any(row.verdict in ("better", "equivalent") for row in scored):
         return ""
     return f"{rule_text(chosen(scored), words)}."

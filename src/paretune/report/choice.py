@@ -1,7 +1,8 @@
 """Which method a study says to take: one rule for answer, report, dashboard, export and model card.
 
 Of the methods that are shown to be better than the control or equivalent to it, the one of least peak memory; the
-control itself only where no better method remains. It answers "what is the cheapest that is as good?". Not here: which
+control itself only where no better method remains. The majority class, which reads no text, is never taken unless it
+is the control. It answers "what is the cheapest that is as good?". Not here: which
 method has the best quality within a budget (`budgets.py`), which is another question, and sentences (`answer.py`).
 
     chosen(rows).row.method
@@ -39,8 +40,9 @@ def chosen(candidates: Sequence[MethodRow], compared: Sequence[MethodRow] | None
     Raises:
         ValueError: no candidate.
     """
+    candidates = takeable(candidates)
     if not candidates:
-        raise ValueError("no method given; at least one that was scored is needed")
+        raise ValueError("no method given; at least one that was scored and learns is needed")
     shown = [row for row in candidates if row.verdict in ("better", "equivalent")]
     if shown:
         best, by_memory = cheapest([*shown, *(row for row in candidates if row.control)])
@@ -51,11 +53,16 @@ def chosen(candidates: Sequence[MethodRow], compared: Sequence[MethodRow] | None
             return Chosen(best, "control_cheapest", by_memory)
         return Chosen(best, "better" if best.verdict == "better" else "equivalent", by_memory)
     control = next((row for row in candidates if row.control), None)
-    others = [row for row in compared or candidates if not row.control and row.scored_runs]
+    others = [row for row in takeable(compared or candidates) if not row.control and row.scored_runs]
     if control is not None and all(row.verdict == "worse" for row in others):
         return Chosen(control, "control_best", False)
     best, by_memory = cheapest([row for row in candidates if row.verdict != "worse"] or list(candidates))
     return Chosen(best, "undecided", by_memory)
+
+
+def takeable(rows: Sequence[MethodRow]) -> list[MethodRow]:
+    """Rows that may be taken: all that learn, and the control."""
+    return [row for row in rows if row.learns or row.control]
 
 
 def cheapest(rows: Sequence[MethodRow]) -> tuple[MethodRow, bool]:

@@ -346,9 +346,9 @@ def _quality(
 ) -> tuple[Tested | None, Verdict]:
     """The interval of method − than that the rule is decided by, and what it says of it."""
     values = {one.label: one.examples(facts.metric, condition.split) for one in (method, than)}
-    margin, bounds_of_difference = condition.margin or facts.study.margin, metric_named(facts.metric).difference_bounds
+    margin, metric = condition.margin or facts.study.margin, metric_named(facts.metric)
     level = _level(condition, facts)
-    found = compare(values, than.label, margin, level, bounds_of_difference)[0]
+    found = compare(values, than.label, margin, level, metric.bounds, metric.undefined)[0]
     if found.zero is None or found.margin is None:
         return None, "not_measured"
     tested = found.margin if condition.rule == "equivalent" else found.zero

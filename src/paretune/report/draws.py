@@ -24,7 +24,10 @@ MILLISECOND = 1e-3
 
 @dataclass(frozen=True)
 class Draws:
-    """`points_dmk`: quality, peak memory in bytes, training seconds; `left_out`: methods without comparable costs."""
+    """`points_dmk`: quality, peak memory in bytes, training seconds; `left_out`: methods without comparable costs.
+
+    The majority class stands in neither: it is no candidate for any budget.
+    """
 
     methods: list[str]
     points_dmk: np.ndarray
@@ -37,10 +40,12 @@ def draws_of(facts: StudyFacts) -> Draws | None:
     judged = Costs(facts)
     costs: dict[str, dict[int, tuple[float, float]]] = {}
     for method in facts.scored:
+        if not method.learns:  # no candidate, however cheap
+            continue
         memory, seconds = judged.by_seed(method, "memory"), judged.by_seed(method, "seconds")
         if memory is not None and seconds is not None and method.label in facts.example_values:
             costs[method.label] = {seed: (memory[seed], seconds[seed]) for seed in method.runs}
-    left_out = [method.label for method in facts.methods if method.label not in costs]
+    left_out = [method.label for method in facts.methods if method.learns and method.label not in costs]
     quality = {label: values for label, values in facts.example_values.items() if label in costs}
     if not quality:
         return None

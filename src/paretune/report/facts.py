@@ -24,6 +24,7 @@ from paretune.core.errors import NewerRecordError, RecordError, said
 from paretune.records.exploration import Exploration
 from paretune.records.membership import Members, Role, members
 from paretune.records.schema import (
+    MAJORITY,
     ExampleText,
     Family,
     Measurements,
@@ -135,6 +136,11 @@ class MethodFacts:
     def family(self) -> Family:
         return self.record.family
 
+    @property
+    def learns(self) -> bool:
+        """Whether it reads the texts: all do but the majority class, which is measured beside them and never taken."""
+        return self.record.kind != MAJORITY
+
     def examples(self, metric: str, split: str = "test") -> dict[int, np.ndarray]:
         """Per-example values of a metric for each seed; their mean is the metric."""
         return {
@@ -222,8 +228,8 @@ class StudyFacts:
             values = {label: by_seed for label, by_seed in found.items() if by_seed}
         if control not in values or len(values) < 2:
             return {}
-        bounds_of_difference = metric_named(self.metric).difference_bounds
-        found = compare(values, control, self.study.margin, LEVEL, bounds_of_difference)
+        metric = metric_named(self.metric)
+        found = compare(values, control, self.study.margin, LEVEL, metric.bounds, metric.undefined)
         return {one.method: one for one in found}
 
     def quality_on(self, label: str, split: str) -> Interval | None:
@@ -244,16 +250,26 @@ class StudyFacts:
 
     @cached_property
     def not_beaten(self) -> dict[str, list[str]]:
-        """For each adaptation, the baselines that it does not beat: its difference's interval reaches 0 or below."""
-        baselines = [method.label for method in self.scored if method.family == "baseline"]
-        adaptations = [method.label for method in self.scored if method.family == "adaptation"]
-        found: dict[str, list[str]] = {label: [] for label in adaptations}
-        for baseline in baselines:
-            for label, comparison in self.against(baseline).items():
+        """For each method that learns, the baselines it does not beat: its difference's interval reaches 0 or below.
+
+        An adaptation is held against every baseline, a baseline against the majority class.
+        """
+        found: dict[str, list[str]] = {method.label: [] for method in self.scored if method.learns}
+        for baseline in self.scored:
+            if baseline.family != "baseline":
+                continue
+            for label, comparison in self.against(baseline.label).items():
                 ends = bounds(comparison.alone)
-                if label in found and (ends is None or ends[0] <= 0):
-                    found[label].append(baseline)
+                held = label in found and not (baseline.learns and self.by_label[label].family == "baseline")
+                if held and (ends is None or ends[0] <= 0):
+                    found[label].append(baseline.label)
         return found
+
+    @cached_property
+    def nothing_learnt(self) -> bool:
+        """Whether no method that learns is shown to be better than the majority class; False where that was not run."""
+        majority = {method.label for method in self.scored if not method.learns}
+        return bool(majority and self.not_beaten) and all(majority & {*found} for found in self.not_beaten.values())
 
     def on_the_front(self, cost: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
         """P(no other method is at least as good in quality and in cost, and better in one) for each method.

@@ -129,8 +129,8 @@ def _against(values: dict[str, dict[int, np.ndarray]], other: str, earlier: Earl
     known = {label: by_seed for label, by_seed in values.items() if by_seed}
     if other not in known or len(known) < 2:
         return {}
-    reach = metric_named(earlier.metric).difference_bounds
-    found = compare(known, other, earlier.margin, LEVEL, (2 * reach[0], 2 * reach[1]))  # of two differences
+    kept_bounds = metric_named(earlier.metric).difference_bounds  # a value is itself a difference
+    found = compare(known, other, earlier.margin, LEVEL, kept_bounds)
     return {one.method: one for one in found}
 
 

@@ -25,7 +25,7 @@ FEWEST_CLASSES = 4  # a quarter of them is one class
 UNEQUAL = 0.5  # share of an equal share that the rare quarter may hold
 FEWEST_TEST_ROWS = 2  # of a class, to say how sure its recall is
 NAMES_SHOWN = 8
-REACH = (-1.0, 1.0)  # of a difference of two recalls
+RECALLS = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def rare_rows(facts: StudyFacts, rare: RareClasses) -> list[RareRow]:
     values = {method.label: _values(method, labels) for method in facts.scored}
     compared: dict[str, Comparison] = {}
     if facts.study.control in values and len(values) > 1:
-        compared = {one.method: one for one in compare(values, facts.study.control, facts.study.margin, LEVEL, REACH)}
+        compared = {one.method: one for one in compare(values, facts.study.control, facts.study.margin, LEVEL, RECALLS)}
     others = set(facts.study.labels) - labels - set(rare.left_out)
     found: list[RareRow] = []
     for method in facts.scored:

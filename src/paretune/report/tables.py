@@ -46,7 +46,7 @@ class MethodRow:
     Both intervals are over seeds and test examples, and None with one seed. `quality_interval` is one of 95 %;
     `difference_interval` is the one that the verdict was taken from, at `difference_level`, and None where too few
     seeds leave it open. `tost_holm` is the p of equivalence, corrected for the number of methods. `stopped` maps a
-    state ("oom", "failed", "unfinished", …) to its number of runs.
+    state ("oom", "failed", "unfinished", …) to its number of runs. `learns` is False of the majority class alone.
     """
 
     method: str
@@ -80,6 +80,7 @@ class MethodRow:
     search_seconds: float | None
     difference_level: float | None = None
     tost_holm: float | None = None
+    learns: bool = True
 
 
 NOT_RANKED = "\N{DAGGER}"
@@ -159,6 +160,7 @@ def _row(facts: StudyFacts, method: MethodFacts, costs: Costs) -> MethodRow:
         search_seconds=method.selection.trial_seconds if method.selection else None,
         difference_level=comparison.level if comparison else None,
         tost_holm=comparison.tost_holm if comparison else None,
+        learns=method.learns,
     )
 
 

@@ -80,6 +80,7 @@ def compare(
     margin: float,
     level: float = 0.95,
     bounds: tuple[float, float] = (-math.inf, math.inf),
+    undefined: float | None = None,
 ) -> list[Comparison]:
     """Compare every other method with the control, in the order given, on the seeds that both have.
 
@@ -94,7 +95,7 @@ def compare(
     Each verdict has the interval that it was taken from. Equivalence: 1 − 2α, which lies inside ±margin exactly where
     both one-sided tests are significant. A difference: 1 − α/k, k being Holm's divisor at the method's step (for the
     methods that stay, at the step where the procedure stopped). Undecided: the wider of both, which holds 0 and
-    reaches beyond the margin. `bounds` are those of a difference; ends are cut there.
+    reaches beyond the margin. `bounds` are those of one value: no end leaves what a difference can be (`reach`).
 
     Raises:
         ValueError: unknown control, a margin that is not positive, `level` outside 0..1, or runs whose test examples
@@ -123,7 +124,8 @@ def compare(
         verdict = _verdict(parts.estimate, holm_of[name], tost_of[name], alpha)
         more, limit = further_seeds(parts, margin, alpha_next, alpha) if verdict == "undecided" else (None, None)
         levels = 1 - alpha / divisor_of[name], 1 - 2 * alpha
-        zero, inside = (Tested(parts.interval(one).within(bounds), one) for one in levels)
+        ends = reach(scores[name], scores[control], bounds, undefined)
+        zero, inside = (Tested(parts.interval(one).within(ends), one) for one in levels)
         match verdict:
             case "equivalent":
                 shown = inside
@@ -140,6 +142,23 @@ def compare(
             )
         )  # fmt: skip
     return comparisons
+
+
+def reach(
+    method: SeedScores, control: SeedScores, bounds: tuple[float, float], undefined: float | None = None
+) -> tuple[float, float]:
+    """The lowest and the highest method − control there can be, where each lies within `bounds`.
+
+    `undefined`: what a metric is by definition where it has no value. A side that is nothing else is known to be that:
+    the Matthews correlation of a method that says one class alone is 0, so nothing differs from it by more than 1.
+    """
+
+    def span(side: SeedScores) -> tuple[float, float]:
+        known = undefined is not None and all(bool(np.all(row == undefined)) for row in side.values())
+        return (undefined, undefined) if undefined is not None and known else bounds
+
+    (lowest, highest), (low_of_control, high_of_control) = span(method), span(control)
+    return lowest - high_of_control, highest - low_of_control
 
 
 def false_equivalence(methods: int, level: float = 0.95) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar, assert_never
 
 import numpy as np
@@ -31,6 +31,7 @@ class Metric:
     direction: Direction
     lowest: float
     highest: float
+    undefined: float | None = field(default=None, kw_only=True)  # what it is called where it has no value
 
     def merit(self, value: float) -> float:
         """The value with the sign that makes more better."""
@@ -272,7 +273,7 @@ def _registered(*metrics: M) -> Mapping[str, M]:
 METRICS: Mapping[str, ClassMetric] = _registered(
     ClassMetric("accuracy", "higher", 0.0, 1.0, _accuracy, _hits, _unbiased, "accuracy"),
     ClassMetric("macro_f1", "higher", 0.0, 1.0, _macro_f1, _macro_f1_values, _macro_f1_bias, "f1", True),
-    ClassMetric("mcc", "higher", -1.0, 1.0, _mcc, _mcc_values, _unbiased, "matthews_correlation"),
+    ClassMetric("mcc", "higher", -1.0, 1.0, _mcc, _mcc_values, _unbiased, "matthews_correlation", undefined=0.0),
 )
 # Stand beside them; a classifier without probabilities has none of them.
 PROBABILITY_METRICS: Mapping[str, Metric] = _registered(

@@ -5,6 +5,7 @@ studies' control, on studies within a factor of `REACH` of the case; a budget on
 study of one kind's settings ranks nothing, and is told beside (`variants`). Memory is as measured.
 Seconds are the records' own throughput (tokens a second over all steps) times the case's tokens, an estimate, so no
 rank rests on them. What was measured on another base model says nothing of cost. Nothing alike: no method is ranked.
+The majority class, which reads no text, is no method to take: which others are not shown to be better is told.
 
     advise([Path("results/r8"), Path("results/demo")], Case(rows=800, classes=6, tokens=90)).ranked[0].method
 """
@@ -19,6 +20,7 @@ from typing import Literal
 
 from paretune.core.config import JsonObject
 from paretune.core.errors import ConfigError, said
+from paretune.records.schema import MAJORITY
 from paretune.records.store import StudyFolder
 from paretune.report.facts import bounds, gather
 from paretune.stats.intervals import Interval
@@ -26,7 +28,7 @@ from paretune.stats.metrics import metric_named
 from paretune.study.advise_case import Case, Distance, check_case, distance
 from paretune.study.advise_costs import Seconds, peak_memory, seconds_for
 from paretune.study.advise_pooling import pooled
-from paretune.study.advise_records import MAJORITY, Evidence, MethodEvidence, Variants, evidence_of
+from paretune.study.advise_records import Evidence, MethodEvidence, Variants, evidence_of
 
 NEAR = 3.0  # beyond so many times on a side the evidence is called low
 SURE_STUDIES, SURE_SEEDS = 2, 5
@@ -67,10 +69,12 @@ class Advice:
     """The answer. `ranked` has every method that was measured near the case, the ranked ones first.
 
     `near` are the studies it rests on, `far` those that were left out with the reason: "task", "far", "lengths" (not
-    recorded), "settings" (of one kind of method alone), "control" (never scored, or another one) or "records"
-    (incomplete, or they do not hold). `low` says why the evidence is low: "one_study", "pilot", "far", "model",
-    "script". `variants` are settings within a method, by study. `never_scored` are methods of near studies whose every
-    run gave no result, with the states they ended in. `machines`: processor and cores behind the costs.
+    recorded), "settings" (of one kind of method alone), "majority" (nothing else was scored), "control" (never scored,
+    or another one) or "records" (incomplete, or they do not hold). `low` says why the evidence is low: "one_study",
+    "pilot", "far", "model", "script". `variants` are settings within a method, by study. `never_scored` are methods of
+    near studies whose every run gave no result, with the states they ended in. `machines`: processor and cores behind
+    the costs. `majority`: the near studies that have the majority class, and `not_above_majority` the kinds of method
+    that those, taken together, do not show to be better than it.
     """
 
     case: Case
@@ -84,10 +88,17 @@ class Advice:
     machines: tuple[tuple[str, str], ...]
     variants: tuple[tuple[str, Variants], ...] = ()
     low: tuple[str, ...] = ()
+    majority: tuple[str, ...] = ()
+    not_above_majority: tuple[str, ...] = ()
 
     @property
     def nothing_comparable(self) -> bool:
         return not self.ranked
+
+    @property
+    def nothing_learnt(self) -> bool:
+        """Whether all ranked methods were held against the majority class and none is shown to be better."""
+        return bool(self.not_above_majority) and len(self.not_above_majority) == len(self.ranked)
 
 
 def advise(folders: Sequence[Path], case: Case) -> Advice:
@@ -127,6 +138,8 @@ def advise_on(studies: Sequence[Evidence], case: Case) -> Advice:
     return Advice(
         case, metric, control, model, tuple(apart for _, apart in near), tuple(far), tuple(ranked), tuple(silent),
         tuple(machines), variants, _low(near),
+        tuple(study.study for study, _ in near if study.method(MAJORITY) is not None),
+        tuple(one.kind for one in ranked if _above_majority(one.kind, [study for study, _ in near], metric) is False),
     )  # fmt: skip
 
 
@@ -165,6 +178,8 @@ def _chosen(
             far.append((apart, "lengths"))
         elif not apart.comparable:
             far.append((apart, "far"))
+        elif all(method.kind == MAJORITY for method in study.methods):
+            far.append((apart, "majority"))
         elif len(study.methods) == 1 and study.variants:
             far.append((apart, "settings"))
         elif near and near[0][0].control != study.control:
@@ -176,7 +191,7 @@ def _chosen(
 
 def _ranked(case: Case, model: str, metric: str, control: str, near: Sequence[Evidence]) -> list[Advised]:
     """All methods near the case: those that fit by their difference to the control, then the others likewise."""
-    kinds = list(dict.fromkeys(method.kind for study in near for method in study.methods))
+    kinds = list(dict.fromkeys(method.kind for study in near for method in study.methods if method.kind != MAJORITY))
     found = [_advised(case, model, metric, kind, control, near) for kind in kinds]
     advised = sorted(
         (one for one in found if one is not None),
@@ -194,17 +209,26 @@ def _ranked(case: Case, model: str, metric: str, control: str, near: Sequence[Ev
 def _tied(kind: str, first: str, near: Sequence[Evidence], metric: str) -> bool:
     """Whether the records leave it open that a method is as good as the first: they share no study, or 0 lies inside.
 
-    The difference of the two is taken within each study that has both, and pooled as any other. The majority class is
-    never tied with what is better in every study: it knows nothing of the texts, and no further seed changes that.
+    The difference of the two is taken within each study that has both, and pooled as any other.
     """
-    found = [one for one in (study.difference(kind, first, metric) for study in near) if one is not None]
-    merit = metric_named(metric).merit
-    if kind == MAJORITY and found and all(merit(one.estimate) < 0 for one in found):
-        return False
-    if not found:
-        return True
-    ends = bounds(pooled([one.interval for one in found], metric_named(metric).difference_bounds))
+    difference = _between(kind, first, near, metric)
+    ends = bounds(difference)
     return ends is None or ends[0] <= 0 <= ends[1]
+
+
+def _above_majority(kind: str, near: Sequence[Evidence], metric: str) -> bool | None:
+    """Whether a method is shown to be better than the majority class; None where no study has both."""
+    difference = _between(kind, MAJORITY, near, metric)
+    if difference is None:
+        return None
+    ends = bounds(difference)
+    return ends is not None and min(metric_named(metric).merit(end) for end in ends) > 0
+
+
+def _between(kind: str, than: str, near: Sequence[Evidence], metric: str) -> Interval | None:
+    """kind − than over the studies that have both; None where none has."""
+    found = [one.interval for one in (study.difference(kind, than, metric) for study in near) if one is not None]
+    return pooled(found, metric_named(metric).difference_bounds) if found else None
 
 
 def _advised(case: Case, model: str, metric: str, kind: str, control: str, near: Sequence[Evidence]) -> Advised | None:

@@ -183,6 +183,11 @@ def json_of(advice: Advice) -> JsonObject:
         "never_scored": [
             {"study": study, "method": method, "states": list(states)} for study, method, states in advice.never_scored
         ],
+        "majority": {
+            "studies": list(advice.majority),
+            "not_above": list(advice.not_above_majority),
+            "nothing_learnt": advice.nothing_learnt,
+        },
         "low_evidence": list(advice.low),
         "settings": [{"study": study, **one.model_dump(mode="json")} for study, one in advice.variants],
         "machines": [{"processor": processor, "cores": cores} for processor, cores in advice.machines],

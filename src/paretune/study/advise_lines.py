@@ -127,6 +127,7 @@ def _notes(advice: Advice, words: Words) -> Iterator[str]:
     if tied := [one for one in advice.ranked if one.tied]:
         values = {"methods": _names(tied, words)}
         yield words.say("The records do not tell these apart from the first: {methods}", values)
+    yield from _majority(advice, words)
     if unsure := [one for one in advice.ranked if one.rank is not None and one.fits == "unsure"]:
         yield words.say("May not fit the time: {methods}", {"methods": _names(unsure, words)})
     yield from _of_one_study(advice, words)
@@ -136,6 +137,22 @@ def _notes(advice: Advice, words: Words) -> Iterator[str]:
         said = ", ".join(state_name(words, one) for one in states) or "–"
         values = {"study": study, "method": method, "states": said}
         yield words.say("Never gave a result in study {study}: {method} ({states})", values)
+
+
+def _majority(advice: Advice, words: Words) -> Iterator[str]:
+    """Which methods the records do not show to be better than the majority class."""
+    values = {"metric": metric_name(words, advice.metric or ""), "studies": words.series(list(advice.majority))}
+    if advice.nothing_learnt:
+        yield words.say(
+            "In {metric} nothing that learns was shown to be better than the most frequent class (studies: {studies}).",
+            values,
+        )
+    elif advice.not_above_majority:
+        short = [one for one in advice.ranked if one.kind in advice.not_above_majority]
+        yield words.say(
+            "Not shown to be better in {metric} than the most frequent class (studies: {studies}): {methods}",
+            {**values, "methods": _names(short, words)},
+        )
 
 
 def _low(advice: Advice, words: Words) -> list[str]:
@@ -208,6 +225,7 @@ def _distances(advice: Advice, words: Words) -> list[str | Table]:
         "settings": words.say("settings of one method alone"),
         "lengths": words.say("its text lengths are not recorded"),
         "records": words.say("its records are incomplete or do not hold"),
+        "majority": words.say("nothing but the most frequent class was scored"),
         "control": words.say("its control was not scored, or is another method"),
     }
     table = Table(box=None, pad_edge=False)

@@ -28,7 +28,6 @@ from paretune.stats.metrics import METRICS
 from paretune.study.advise_pooling import difference_in
 
 SHIPPED = "advise_records.json"
-MAJORITY = "majority"
 
 
 class RunCost(Settings):
