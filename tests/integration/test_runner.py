@@ -71,6 +71,9 @@ def run_here(file: Path) -> StudyFolder:
     return run_study(read_study_file(file), file.parent / "runs", Silent(), "test")
 
 
+STILL = 'kind = "full"\nlearning_rate = 1e-30'  # so low that no weight moves
+
+
 class CommandLine:
     """The program in a process group of its own; what it says goes to a file."""
 
@@ -206,10 +209,10 @@ def test_selection_takes_the_best_validation_score(make_study: MakeStudy) -> Non
 
 
 def test_a_failing_method_does_not_stop_the_study(make_study: MakeStudy) -> None:
-    """A method that cannot be attached fails with its reason; the others reach their end."""
-    folder = run_here(make_study({"deep": 'kind = "last_layers"\nlayers = 99', "head": ""}, seeds=[0]))
-    (failed,) = [run.status() for run in runs_of(folder, "deep")]
-    assert failed is not None and failed.state == "failed" and "at most 2" in failed.reason
+    """A method whose training moves nothing fails with its reason; the others reach their end."""
+    folder = run_here(make_study({"still": STILL, "head": ""}, seeds=[0]))
+    (failed,) = [run.status() for run in runs_of(folder, "still")]
+    assert failed is not None and failed.state == "failed" and "moved" in failed.reason
     assert all(run.scored for run in runs_of(folder, "head"))
 
 
@@ -476,7 +479,19 @@ def test_lost_files_are_named_and_made_again(make_study: MakeStudy) -> None:
 
 def test_a_study_in_which_nothing_was_scored_fails(make_study: MakeStudy, start: Callable[..., CommandLine]) -> None:
     """Exit 1, how the runs ended in the last line, and nothing is offered for export."""
-    runner = start(make_study({"deep": 'kind = "last_layers"\nlayers = 99'}, seeds=[0]))
+    runner = start(make_study({"still": STILL}, seeds=[0]))
     assert runner.process.wait(timeout=300) == 1
-    assert "no run was scored: deep: failed × 1" in runner.said.splitlines()[-1]
-    assert "at most 2" in runner.said.splitlines()[-1] and "export" not in runner.said
+    assert "no run was scored: still: failed × 1" in runner.said.splitlines()[-1]
+    assert "moved" in runner.said.splitlines()[-1] and "export" not in runner.said
+
+
+def test_a_method_that_the_model_has_no_place_for_ends_the_study_before_it_begins(
+    make_study: MakeStudy, start: Callable[..., CommandLine]
+) -> None:
+    """Exit 2 and one line that names the method's table; no folder of the study is left."""
+    file = make_study({"head": "", "deep": 'kind = "last_layers"\nlayers = 99'}, seeds=[0])
+    runner = start(file)
+    assert runner.process.wait(timeout=300) == 2
+    last = runner.said.splitlines()[-1]
+    assert "methods.deep: layers = 99; expected at most 2" in last and "leave methods.deep out" in last
+    assert not (file.parent / "runs" / "toy").exists()

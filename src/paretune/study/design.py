@@ -258,10 +258,11 @@ def with_settled_model(study: Study, note: Callable[[str], None]) -> Study:
     `note` is told what is remarkable about the model.
 
     Raises:
-        ConfigError: a setting that does not go with the model.
+        ConfigError: a setting or a method that does not go with the model.
         as `check_model`.
     """
     from paretune.models.check import check_model  # with transformers, which takes seconds to import
+    from paretune.study.misfits import check_methods_fit
 
     model, task = study.file.model, study.file.task.kind
     for remark in check_model(model.source, study.file.train.max_tokens):
@@ -270,6 +271,7 @@ def with_settled_model(study: Study, note: Callable[[str], None]) -> Study:
         kind = model_type(model.source)
         given = f"task {task!r} with {model.source}, an encoder (type {kind!r}), which predicts no next token"
         raise ConfigError(said(given, "a decoder, such as asset:smollm2-135m"))
+    check_methods_fit(study)
     return replace(study, file=study.file.model_copy(update={"model": settled(model)}))
 
 

@@ -491,8 +491,26 @@ def write_study_file(out: Path, answers: Answers, force: bool, lang: str = "en",
         text=_toml(answers.text),
         label=_toml(answers.label),
     )
-    write_atomically(out, body + METHODS)
+    write_atomically(out, body + _methods_for(model))
     return out
+
+
+def _methods_for(model: str) -> str:
+    """The tables of methods, without those that a model in a folder has no place for (BitFit without biases)."""
+    if not model.startswith("path:"):
+        return METHODS
+    from paretune.methods.method import Adaptation  # with torch and transformers, which take seconds to import
+    from paretune.models.loading import load_outline
+    from paretune.study.design import make_method
+    from paretune.study.misfits import misfit
+
+    outline, fitting = load_outline(model), list[str]()
+    for lines in METHODS.strip().split("\n\n"):
+        ((table,),) = (tables.values() for tables in tomllib.loads(lines).values())
+        method = make_method(table.pop("kind"), table)
+        if not (isinstance(method, Adaptation) and misfit(method, outline)):
+            fitting.append(lines)
+    return "\n\n".join(fitting) + "\n"
 
 
 def _toml(value: str) -> str:
