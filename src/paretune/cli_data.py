@@ -37,7 +37,7 @@ Answer = TypeVar("Answer")
 
 def new(
     out: Annotated[Path, typer.Argument(help="Where to write the study file.")] = Path("study.toml"),
-    data: Annotated[Path | None, typer.Option("--data", help="Your CSV, TSV, JSONL or Parquet file.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Your CSV, TSV, JSON or Parquet file.")] = None,
     text: Annotated[str | None, typer.Option("--text", help="Column that holds the text.")] = None,
     label: Annotated[str | None, typer.Option("--label", help="Column that holds the label.")] = None,
     test: Annotated[Path | None, typer.Option("--test", help="Test file; without it a part is set aside.")] = None,
@@ -86,7 +86,7 @@ def new(
         return look_at(replace(answers, header=not no_header), told)
 
     look = (
-        read(str(data)) if data else _asked(words.say("File with your texts (CSV, TSV, JSONL or Parquet)"), read, None)
+        read(str(data)) if data else _asked(words.say("File with your texts (CSV, TSV, JSON or Parquet)"), read, None)
     )
     for line in sensed_texts(look.sensed, words):
         print(line)

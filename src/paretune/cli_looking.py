@@ -98,7 +98,7 @@ def advise(
         float | None, typer.Option("--tokens", help="Mean tokens of a text, as `explore` counts.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Your CSV, TSV, JSONL or Parquet file, to measure those three.")
+        Path | None, typer.Option("--data", help="Your CSV, TSV, JSON or Parquet file, to measure those three.")
     ] = None,
     text: Annotated[str | None, typer.Option("--text", help="With --data: column of the text; `text` else.")] = None,
     label: Annotated[

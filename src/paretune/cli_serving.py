@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from paretune.cli_options import JsonFlag, LangOption, language, say_json
+from paretune.cli_options import JsonFlag, LangOption, QuotingOption, language, quoting_of, say_json
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder where the server keeps adapters and aliases.")]
@@ -135,7 +135,7 @@ def serve(
 
 def predict(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder.", show_default=False)],
-    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet file of texts.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON, Parquet or text file.", show_default=False)],
     text: Annotated[
         str | None, typer.Option("--text", help='Column that holds the text; without it "text", or the only one.')
     ] = None,
@@ -144,6 +144,7 @@ def predict(
     ] = None,
     encoding: Annotated[str, typer.Option("--encoding", help="Encoding of the file, such as cp1251.")] = "utf-8",
     separator: Annotated[str | None, typer.Option("--separator", help="Sign between columns, such as ;.")] = None,
+    quoting: QuotingOption = None,
     header: Annotated[
         bool, typer.Option("--header/--no-header", help="Whether the first line names the columns.")
     ] = True,
@@ -168,6 +169,7 @@ def predict(
             text,
             encoding=encoding,
             separator=separator,
+            quoting=quoting_of(quoting),
             header=header,
             precision=precision,
             force=force,

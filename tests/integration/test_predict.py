@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,11 +24,12 @@ from paretune.core.errors import BundleError, ConfigError, DataError, StorageErr
 from paretune.data.encoding import encode
 from paretune.models.tokenizer import read_tokenizer
 from paretune.records.bundle import Domain
+from paretune.serve import predict_command as command
 from paretune.serve.bundle import DOMAIN_FILE, read_bundle, seal, write_space
 from paretune.serve.domain import fit_space
-from paretune.serve.predict_command import predict_command
 from paretune.serve.receipts import replay
 
+predict_command = partial(command.predict_command, precision="fp32")  # in which the toy bundles are exact
 ROWS = [("1", TEXTS[0], "x,y"), ("2", " \u200b", 'he said "so"'), ("3", TEXTS[1], "two\nlines"), ("4", TEXTS[2], "")]
 
 
@@ -68,8 +70,8 @@ def test_a_csv_file_keeps_its_rows_and_columns(news: Path, tmp_path: Path) -> No
     assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
-@pytest.mark.parametrize("to", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "json", "parquet"])
+@pytest.mark.parametrize("to", ["csv", "jsonl", "json", "parquet"])
 def test_any_kind_of_file_becomes_any_other(news: Path, tmp_path: Path, kind: str, to: str) -> None:
     """The same labels whatever the file is read from and written to; types of a Parquet file stay."""
     source, out = tmp_path / f"in.{kind}", tmp_path / f"out.{to}"
@@ -77,6 +79,8 @@ def test_any_kind_of_file_becomes_any_other(news: Path, tmp_path: Path, kind: st
         csv_file(source, "\t" if kind == "tsv" else ",")
         if kind == "tsv":  # a quoted field with a line end is refused in such a file
             source.write_text(source.read_text().replace("two\nlines", "two lines"))
+    elif kind == "json":
+        source.write_text(json.dumps([dict(zip(("id", "text", "note"), row, strict=True)) for row in ROWS]))
     elif kind == "jsonl":
         source.write_text("\n".join(json.dumps(dict(zip(("id", "text", "note"), row, strict=True))) for row in ROWS))
     else:
@@ -88,6 +92,8 @@ def test_any_kind_of_file_becomes_any_other(news: Path, tmp_path: Path, kind: st
         assert table.schema.field("id").type == (pa.int16() if kind == "parquet" else pa.string())
         found = table.to_pylist()
         assert found[1]["prediction"] == "" and found[1]["abstain"] is True and found[1]["out_of_domain"] is None
+    elif to == "json":
+        found = json.loads(out.read_text(encoding="utf-8"))
     elif to == "jsonl":
         found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
         assert found[0]["probability"] > 0.3 and found[0]["abstain"] is False
@@ -96,6 +102,22 @@ def test_any_kind_of_file_becomes_any_other(news: Path, tmp_path: Path, kind: st
         found = [dict(zip(header, row, strict=True)) for row in rows]
     assert [str(one["id"]) for one in found] == ["1", "2", "3", "4"] and found[0]["text"] == TEXTS[0]
     assert all(one["prediction"] for one in (found[0], found[2], found[3]))
+
+
+def test_plain_texts_become_a_table(news: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One text a line comes back as a table beside the working folder's files; a quote may be a plain character."""
+    monkeypatch.chdir(tmp_path)
+    Path("in.txt").write_text(f'{TEXTS[0]}\n\n"{TEXTS[1]}\n')
+    predict_command(news, Path("in.txt"), None)
+    header, *rows = read_csv(Path("in.labelled.csv"))
+    assert header[:2] == ["text", "prediction"] and [row[0] for row in rows] == [TEXTS[0], f'"{TEXTS[1]}']
+    Path("in.tsv").write_text(f'id\ttext\n1\t"{TEXTS[1]}\n')
+    with pytest.raises(DataError, match="`--quoting none`"):
+        predict_command(news, Path("in.tsv"), None)
+    predict_command(news, Path("in.tsv"), None, quoting="none")
+    assert read_csv(Path("in.labelled.tsv"), "\t")[1][1] == f'"{TEXTS[1]}'
+    with pytest.raises(DataError, match=r"a name that ends in one of .csv"):
+        predict_command(news, Path("in.txt"), Path("out.txt"))
 
 
 def test_names_that_are_taken_separators_encodings_and_no_header(news: Path, tmp_path: Path) -> None:
@@ -149,7 +171,7 @@ def test_the_verb_prints_and_ends_as_others_do(news: Path, tmp_path: Path, monke
     """0 with JSON on the last line, a default name for the output, Russian words, 2 and one line for bad input."""
     monkeypatch.chdir(tmp_path)
     source = csv_file(tmp_path / "in.csv")
-    done = CliRunner().invoke(app, ["predict", str(news), str(source), "--json", "--lang", "ru"])
+    done = CliRunner().invoke(app, ["predict", str(news), str(source), "--json", "--precision", "fp32", "--lang", "ru"])
     assert done.exit_code == 0, done.output
     tree = json.loads(done.stdout.splitlines()[-1])
     assert (

@@ -6,6 +6,7 @@ import altair
 import pytest
 from fabricated_study import exploration, write_study
 
+from paretune.core.config import JsonObject
 from paretune.records.store import StudyFolder
 from paretune.report import axes, labels
 from paretune.report.confusion import confusion_data, confusion_figures
@@ -14,7 +15,7 @@ from paretune.report.exploration_figures import exploration_figures
 from paretune.report.facts import StudyFacts, gather
 from paretune.report.figures import difference_figure, quality_data, quality_figure
 from paretune.report.front import cost_axes, front_data, front_figures
-from paretune.report.ink import Figure, drawn
+from paretune.report.ink import Figure, drawn, themed, values
 from paretune.report.latency import latency_figure
 from paretune.report.tables import rows_of
 from paretune.report.wording import Words
@@ -59,6 +60,15 @@ def test_drawings_are_the_same_each_time_and_follow_the_theme(facts: StudyFacts)
     assert first == second
     assert 'fill="currentColor"' in first
     assert "0,90" in first or "0,95" in first
+
+
+@pytest.mark.parametrize("label", ["\x1b[31mred", "a\0b", "a\uffff", "a\udc80"])
+def test_a_label_that_xml_cannot_hold_is_drawn_as_escapes(label: str) -> None:
+    """Control characters and non-characters end the drawing library, and with it the process: they are spelled out."""
+    rows: list[JsonObject] = [{"label": label, "rows": 3}, {"label": "a\tb", "rows": 1}]
+    encoding = {"x": {"field": "rows", "type": "quantitative"}, "y": {"field": "label", "type": "nominal"}}
+    spec = themed({"data": values(rows), "mark": "bar", "encoding": encoding}, label)
+    assert "\\u" in drawn(spec, Words("en"), "f")
 
 
 def test_an_estimated_cost_has_no_front(facts: StudyFacts) -> None:

@@ -15,12 +15,13 @@ import lzma
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from paretune.core.errors import DataError, LayoutError
-from paretune.data.files import Layout, decoded
+from paretune.data.files import Layout, decoded, likely_encoding, read_table
 from paretune.data.sources import DataSpec, Rows, as_label, read_rows
 
 FOODS = ("garlic soup and onion", "pepper on a salad", "dough in the oven", "an old sauce")
@@ -325,7 +326,7 @@ def test_excels_separator_line_is_understood(tmp_path: Path, first: str, separat
     """The line sets the separator, is no header, and is counted in the lines of an error."""
     content = first.format(separator) + separator.join(("text", "label")) + "\n" + separator.join(("a", "x")) + "\n"
     assert read(tmp_path, "a.csv", content) == Rows(("train-1",), ("a",), ("x",))
-    assert "line 4: 1 fields" in refusal(tmp_path, "a.csv", content + "lonely\n")
+    assert "line 4: 1 field;" in refusal(tmp_path, "a.csv", content + "lonely\n")
 
 
 @pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
@@ -376,3 +377,146 @@ def test_settings_left_alone_are_not_written_into_records() -> None:
     assert not {"quoting", "header"} & DataSpec(train="path:a.csv").model_dump(mode="json").keys()
     set_ones = DataSpec(train="path:a.csv", quoting="none", header=False).model_dump(mode="json")
     assert (set_ones["quoting"], set_ones["header"]) == ("none", False)
+
+
+# --- what a stranger's folder holds ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_of_objects_is_read_as_its_records(tmp_path: Path, name: str, indent: int | None) -> None:
+    """A list of objects, on one line or on many, gives the rows that lines give; a `.json` of lines is read too."""
+    records = [{"text": "a [1, 2] {", "label": "x"}, {"label": 1.0, "text": "b"}]
+    rows = read(tmp_path, name, json.dumps(records, indent=indent) + "\n")
+    assert (rows.texts, rows.labels) == (("a [1, 2] {", "b"), ("x", "1"))
+    assert read(tmp_path, name, jsonl(*records)).texts == rows.texts
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('[{"text": "a", "label": 1}', "record 1: the list ends after it"),
+        ('[{"text": "a", "label": 1}, {"text"}]', "record 2: Expecting ':' delimiter"),
+        ('[{"text": "a", "label": 1}, 5]', "record 2: '5'; expected one JSON object"),
+        ('[{"text": "a", "label": 1, "label": 2}]', "record 1: key 'label' stands there twice"),
+        ('[{"text": "a", "label": 1}]\n[{"text": "b", "label": 2}]', "more after the list of 1 records"),
+        ('{"text": {"0": "a"}, "label": {"0": "x"}}', "one object that holds whole columns"),
+        ('{"text": ["a"], "label": ["x"]}', "one object that holds whole columns"),
+    ],
+)
+def test_a_broken_array_names_its_record(tmp_path: Path, content: str, said: str) -> None:
+    """Whatever is wrong with a list is one line with the file and the record."""
+    assert said in refusal(tmp_path, "a.json", content)
+
+
+def test_a_text_file_is_one_text_a_line(tmp_path: Path) -> None:
+    """A `.txt` holds texts alone; one with tabs, or where labels are wanted, is refused with the way out."""
+    path = tmp_path / "a.txt"
+    path.write_text("one, two\r\n\n  \n«три»\u2028четыре\n", encoding="utf-8", newline="")
+    assert read_table(path, Layout(), ["text"])[0] == [{"text": "one, two"}, {"text": "«три»\u2028четыре"}]
+    assert "holds texts alone, one a line, and no column 'label'" in refusal(tmp_path, "a.txt", "one\ntwo\n")
+    assert "rename it to end in .tsv" in refusal(tmp_path, "a.txt", tsv([("a", "x"), ("b", "y")]))
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:
+    """A folder, a broken link and a device are not "no file", and are never their own nearest name."""
+    (tmp_path / "dir.csv").mkdir()
+    (tmp_path / "link.csv").symlink_to("gone.csv")
+    for name, said in (("dir.csv", "is a folder"), ("link.csv", "is a link to gone.csv, which is not there")):
+        with pytest.raises(DataError) as caught:
+            read_table(tmp_path / name, Layout(), ["text"])
+        assert said in str(caught.value) and "did you mean" not in str(caught.value)
+    with pytest.raises(DataError, match="/dev/null is no regular file"):
+        read_table(Path("/dev/null"), Layout(), ["text"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "text, label\na,x\nb,y\n",
+        " text ,\tlabel\na,x\nb,y\n",
+        "\n,,\n\ntext,label\na,x\nb,y\n",
+        "   \ntext,label\na,x\n   \nb,y\n  \n",
+    ],
+)
+def test_spaces_around_names_and_empty_lines_change_nothing(tmp_path: Path, content: str) -> None:
+    """What spreadsheets and hands put around a table is no part of it."""
+    rows = read(tmp_path, "a.csv", content)
+    assert (rows.texts, rows.labels) == (("a", "b"), ("x", "y"))
+
+
+def test_a_blank_row_of_one_column_stays_a_row(tmp_path: Path) -> None:
+    """In a file of one column a line of spaces is an empty text, which cleaning counts."""
+    path = tmp_path / "a.csv"
+    path.write_text("text\na\n \nb\n", encoding="utf-8")
+    assert [one["text"] for one in read_table(path, Layout(), ["text"])[0]] == ["a", " ", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("# made by a tool of ours\ntext,label\na,x\n", "the names of the columns stand in line 2"),
+        ("Report;;\n\ntext;label;n\na;x;1\n", "the names of the columns stand in line 3"),
+        ('{"text": "a", "label": "x"}\n', "looks like JSON"),
+        ('[{"text": "a", "label": "x"}]\n', "looks like JSON"),
+        ("text,label,note\na,x\n", "line 2: 2 fields; expected 3 as in the header — every row needs all"),
+        ("text,label\nab\n", "line 2: 1 field; expected 2"),
+        ('text, "label"\na,x\n', "expected one of text, '\"label\"'"),
+        (" \n\n  \n", "is empty"),
+    ],
+)
+def test_a_table_that_is_none_says_where_it_goes_wrong(tmp_path: Path, content: str, said: str) -> None:
+    """Lines above the header, JSON under the name of a table, missing separators: each is named."""
+    separator = ";" if ";" in content else ","
+    assert said in refusal(tmp_path, "a.csv", content, separator=separator)
+
+
+@pytest.mark.parametrize("encoding", ["cp1251", "cp1252"])
+def test_text_that_was_encoded_twice_is_refused(tmp_path: Path, encoding: str) -> None:
+    """UTF-8 read as an 8-bit encoding and written again is named; text encoded once, and one stray line, pass."""
+    words = ["и снова да", "нет и нет", "это все"] if encoding == "cp1251" else ["déjà vu", "garçon", "là-bas"]
+    rows = "".join(f"{word},{'xy'[i % 2]}\n" for i, word in enumerate(words))
+    twice = rows.encode().decode(encoding)
+    message = refusal(tmp_path, "a.csv", "text,label\n" + twice)
+    assert f"UTF-8 that was read as {encoding} and written as UTF-8 again" in message
+    assert read(tmp_path, "a.csv", "text,label\n" + rows).texts == tuple(words)
+    quoted = rows + twice.splitlines()[0] + "\n"
+    assert len(read(tmp_path, "a.csv", "text,label\n" + quoted)) == 4
+
+
+def test_bytes_that_are_no_text_are_no_table(tmp_path: Path) -> None:
+    """A picture or random bytes under the name of a table are called that, whatever 8-bit encoding might hold them."""
+    noise = bytes(np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8))
+    assert "looks like no text" in refusal(tmp_path, "a.csv", noise)
+    assert "looks like no text" in refusal(tmp_path, "a.csv", b"\x89PNG\r\n\x1a\n" + noise, encoding="cp1251")
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "shift_jis", "euc-jp", "big5"])
+def test_other_scripts_are_not_taken_for_western_letters(encoding: str) -> None:
+    """Chinese and Japanese in their own encodings look like no Latin text: nothing is guessed."""
+    texts = {"gb18030": "今天天气很好", "big5": "今天天氣很好"}
+    assert likely_encoding(texts.get(encoding, "今日は天気がいい").encode(encoding)) is None
+
+
+def test_old_macintosh_cyrillic_is_told_from_windows() -> None:
+    """Both share most letters, but not the last one of the alphabet: «я» would become «Я»."""
+    assert likely_encoding("моя семья и я".encode("mac-cyrillic")) == "mac-cyrillic"
+    assert likely_encoding("Моя Семья и Я".encode("cp1251")) == "cp1251"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("text,label\nда,x\n".encode("cp1251"), "save it as the training file is: one `encoding` holds for all files"),
+        (b"text;label\na;x\n", "save it as the training file is: one `separator` holds for all files"),
+        (b"what a long first text,x\na,x\n", "save it as the training file is: one `header` holds for all files"),
+        (b"text,class\na,x\n", "name its columns as those of the training file"),
+    ],
+)
+def test_a_test_file_of_another_layout_is_to_be_changed_itself(tmp_path: Path, content: bytes, said: str) -> None:
+    """The settings were right for training: a hint to change them would lead in a circle."""
+    (tmp_path / "a.csv").write_bytes(content)
+    spec = DataSpec(train="path:train.csv")
+    with pytest.raises(DataError) as caught:
+        read_rows("path:a.csv", spec, tmp_path, "test", flags=True)
+    assert said in str(caught.value) and "give `--" not in str(caught.value)

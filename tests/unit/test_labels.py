@@ -76,6 +76,21 @@ def test_joined_labels_are_pointed_out_where_their_parts_are_labels() -> None:
     ]
 
 
+def test_words_for_a_missing_label_are_pointed_out_and_stay_classes() -> None:
+    """`nan` and `N/A` may be what a program wrote for nothing; `no` and `-` are labels."""
+    labels = {"NA": 3, "None": 2, "nan": 1, "no": 4, "-": 5, "": 6, "x": 7}
+    assert odd(labels, "missing_word") == [["NA", "None", "nan"]]
+    shown = {lang: remark_texts(label_remarks(labels), Words(lang))[-1] for lang in LANGUAGES}
+    assert "6 rows have labels that often stand for a missing one" in shown["en"] and "“NA”, “None”" in shown["en"]
+    assert "В 6 строках метки, которыми часто обозначают отсутствие метки" in shown["ru"]
+
+
+def test_a_label_as_long_as_a_text_is_cut_where_it_is_named() -> None:
+    """A sentence about labels stays a sentence, whatever a label is."""
+    labels = {"long " * 1000: 1, "Long " * 1000: 1}
+    assert all(len(text) < 400 and "…" in text for text in remark_texts(label_remarks(labels), Words("en")))
+
+
 def test_what_cannot_be_seen_is_spelled() -> None:
     """Escapes stand for what is hidden, and only for that."""
     assert [spelled(one) for one in ("café", "cafe\u0301", "a\u200bb", "сop", " x", "добрый день", "")] == [

@@ -1,4 +1,4 @@
-"""Local files as records: CSV, TSV, JSON lines and Parquet.
+"""Local files as records: CSV, TSV, JSON (lines, or one array of objects), Parquet, and plain texts, one a line.
 
 Not here: which columns mean what (`sources.py`). Text is decoded strictly and nothing is guessed at silently: a wrong
 encoding, separator or quote is an error of one line that says where it is and which setting mends it, and so is a file
@@ -16,10 +16,12 @@ import json
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import dropwhile
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,15 +29,22 @@ import pyarrow.parquet as pq
 from paretune.core.config import nearest
 from paretune.core.errors import DataError, LayoutError, said
 
+T = TypeVar("T")
 Record: TypeAlias = dict[str, object]
 Table: TypeAlias = tuple[list[Record], list[str]]
 Quoting: TypeAlias = Literal["double", "none"]
 
-EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 LONGEST_FIELD = 2**31 - 1
 COLUMNS_SHOWN = 30
 MOST_DIGITS = 4300  # of a whole number; Python refuses longer ones
+HEADER_WITHIN = 10  # lines above the header that are looked through
+BINARY_SHARE = 0.05  # of control characters, which texts hardly hold; of random bytes it is 0.11
+CONTROL = bytes(sorted({*range(32), 127} - set(b"\t\n\v\f\r\x1a\x1b")))
+JSON_ARRAY = re.compile(r"\s*\[\s*\{")
+WHITE_SPACE = re.compile(r"\s*")
+LINE_END = re.compile(r"\r\n|\r|\n")
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?(?:\r\n|\r|\n)', re.IGNORECASE)
 WEB_PAGE = re.compile(rb"\s*<(!doctype html|html|\?xml[^>]*>\s*<!doctype html)", re.IGNORECASE)
 
@@ -61,7 +70,8 @@ class Layout:
 
     `quoting` is "double" (fields may stand in double quotes, doubled inside), "none" (a quote is a character like
     others), or None: as "double", but a quoted field of a tab-separated file may hold no line end. Without a `header`
-    columns are named by their positions from 1. `separator` and `header` do not concern JSON lines and Parquet.
+    columns are named by their positions from 1. `separator` and `header` do not concern JSON and Parquet. `settled`:
+    the training file is read by these settings, so that hints about another file say to change that file.
     """
 
     encoding: str = "utf-8"
@@ -69,9 +79,12 @@ class Layout:
     quoting: Quoting | None = None
     header: bool = True
     flags: bool = False
+    settled: bool = False
 
     def hint(self, setting: str, value: str) -> str:
         """How to set a setting, in the words of where settings are given."""
+        if self.settled:
+            return f"save it as the training file is: one `{setting}` holds for all files"
         if setting == "header":
             return "give `--no-header`" if self.flags else "set `header = false` in [data]"
         shown = "\\t" if value == "\t" else value
@@ -92,12 +105,12 @@ def read_table(path: Path, layout: Layout, wanted: Sequence[str]) -> Table:
         LayoutError: a setting that fits the file is known.
     """
     if not path.is_file():
-        near = nearest(path.name, [one.name for one in path.parent.iterdir()]) if path.parent.is_dir() else None
-        raise DataError(said(f"no file {path}", "a data file", nearest=near))
+        raise DataError(_no_file(path))
     kind = path.suffix.lower()
     _refuse_other_kinds(path, kind)
     if kind not in EXTENSIONS:
-        raise DataError(said(f"{path}: unknown kind of file {kind!r}", "one of " + ", ".join(EXTENSIONS)))
+        given = f"{path}: unknown kind of file {kind!r}" if kind else f"{path}: a name without an ending"
+        raise DataError(said(given, "one of " + ", ".join(EXTENSIONS), do="rename the file after what is in it"))
     if path.stat().st_size == 0:
         raise DataError(said(f"{path} is empty", "a data file with rows"))
     if not layout.header and kind not in (".csv", ".tsv"):
@@ -109,9 +122,23 @@ def read_table(path: Path, layout: Layout, wanted: Sequence[str]) -> Table:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     text = decoded(content, layout.encoding, str(path), layout)
-    if kind in (".jsonl", ".ndjson"):
-        return _jsonl(text, wanted, path)
+    if kind in (".jsonl", ".ndjson", ".json"):
+        return _json(text, wanted, path)
+    if kind == ".txt":
+        return _texts(text, wanted, path)
     return _separated(text, "\t" if kind == ".tsv" else ",", layout, wanted, path)
+
+
+def _no_file(path: Path) -> str:
+    """Why a path is no file that can be read, and the nearest name that might be meant."""
+    if path.is_dir():
+        return said(f"{path} is a folder", "a data file", do="name a file in it")
+    if path.is_symlink() and not path.exists():
+        return said(f"{path} is a link to {path.readlink()}, which is not there", "a data file")
+    if path.exists():
+        return said(f"{path} is no regular file", "a data file", do="save what it gives to a file first")
+    names = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    return said(f"no file {path}", "a data file", nearest=nearest(path.name, names))
 
 
 def _refuse_other_kinds(path: Path, kind: str) -> None:
@@ -165,6 +192,9 @@ def decoded(content: bytes, encoding: str, where: str, layout: Layout | None = N
         raise layout.fit(f"{where} is UTF-16 by its byte-order mark", encoding, "encoding", "utf-16")
     if not wide and (order := _wide_without_mark(content)):
         raise layout.fit(f"{where} looks like UTF-16 without a byte-order mark", encoding, "encoding", order)
+    sample = content[:65_536]
+    if not wide and len(sample) - len(sample.translate(None, CONTROL)) > BINARY_SHARE * len(sample):
+        raise DataError(said(f"{where} looks like no text: it is full of control characters", "a data file of texts"))
     if not encoding.startswith("utf") and _is_utf8(content):
         raise layout.fit(f"{where} is valid UTF-8", encoding, "encoding", "utf-8")
     try:
@@ -176,7 +206,30 @@ def decoded(content: bytes, encoding: str, where: str, layout: Layout | None = N
         if likely is None or likely == encoding:
             raise DataError(said(given, f"a file in {encoding}", do="repair that line or set `encoding`")) from None
         raise layout.fit(f"{given}; the file looks like {likely}", encoding, "encoding", likely) from None
+    _refuse_twice_encoded(text, where)
     return text.removeprefix("\ufeff")
+
+
+def _refuse_twice_encoded(text: str, where: str) -> None:
+    """Refuse UTF-8 that a program took for an 8-bit encoding and wrote as UTF-8 once more: no reader sees a word.
+
+    Lines are judged whole; natural text hardly ever turns into valid UTF-8 when it is encoded by another encoding.
+    """
+    lines = [line for line in text[:262_144].splitlines() if not line.isascii()]
+    for encoding in ("cp1251", "cp1252"):
+        twice = [line for line in lines if _decoded_once_less(line, encoding) is not None]
+        if len(twice) >= 3 and len(twice) > 0.5 * len(lines):
+            given = f"{where}: UTF-8 that was read as {encoding} and written as UTF-8 again ({_short(twice[0])})"
+            raise DataError(said(given, "text that was encoded once", do="export it again as UTF-8"))
+
+
+def _decoded_once_less(line: str, encoding: str) -> str | None:
+    """What a line was before it was read in `encoding`, if that can be; bytes that an encoding lacks stay."""
+    try:
+        known = [sign.encode("latin-1" if "\x80" <= sign <= "\x9f" else encoding) for sign in line]
+        return b"".join(known).decode("utf-8")
+    except UnicodeError:
+        return None
 
 
 def _wide_without_mark(content: bytes) -> str | None:
@@ -215,11 +268,12 @@ def likely_encoding(content: bytes) -> str | None:
         return sum("а" <= sign <= "я" or sign == "ё" for sign in signs) / len(signs)
 
     in_runs = sum(len(run) for run in re.findall(rb"[\x80-\xff]{2,}", content))
-    best = max(("cp1251", "koi8-r", "cp866"), key=lower_case_share)
+    best = max(("cp1251", "koi8-r", "cp866", "mac-cyrillic"), key=lower_case_share)
     if in_runs > 0.5 * high and lower_case_share(best) > 0.6:
         return best
     western = [sign for sign in content.decode("cp1252", errors="replace") if sign > "\x7f"]
-    return "cp1252" if sum(sign.isalpha() for sign in western) > 0.5 * len(western) else None
+    alone = in_runs <= 0.5 * high  # not so in Chinese or Japanese
+    return "cp1252" if alone and sum(sign.isalpha() for sign in western) > 0.5 * len(western) else None
 
 
 # --- separated columns ----------------------------------------------------------------------------------------------
@@ -230,27 +284,39 @@ def _separated(text: str, usual: str, layout: Layout, wanted: Sequence[str], pat
     separator = layout.separator or (said_first[1] if said_first else usual)
     body = text[said_first.end() :] if said_first else text
     lines = list(separated_lines(body, separator, str(path), layout, 2 if said_first else 1))
-    if not lines or not any(lines[0][1]):
+    if layout.header:  # a spreadsheet may begin with empty rows
+        lines = list(dropwhile(lambda one: not any(cell.strip() for cell in one[1]), lines))
+    if not lines:
         raise DataError(said(f"{path} is empty", "a header line and rows" if layout.header else "rows"))
     first = lines[0][1]
-    header, rows = (first, lines[1:]) if layout.header else ([str(i + 1) for i in range(len(first))], lines)
+    header, rows = (_names(first), lines[1:]) if layout.header else ([str(i + 1) for i in range(len(first))], lines)
     if not set(wanted) <= set(header):
+        _refuse_json(body, layout, path)
         _refuse_other_separator(body, first, separator, layout, path)
+        below = next((line for line, fields in rows[:HEADER_WITHIN] if set(wanted) <= set(_names(fields))), None)
+        if layout.header and below is not None:
+            given = f"{path}: the names of the columns stand in line {below}"
+            raise DataError(said(given, "them in the first line", do="remove the lines above it"))
         if layout.header and looks_like_data(first, [fields for _, fields in rows]):
             given = f"{path} has no column {next(one for one in wanted if one not in header)!r}: its first line looks "
             given += f"like a row ({', '.join(_short(one) for one in first[:5])})"
-            do = f"{layout.hint('header', 'false')} and name columns by their positions: {_positions(layout)}"
+            do = layout.hint("header", "false")
+            do += "" if layout.settled else f" and name columns by their positions: {_positions(layout)}"
             raise LayoutError(said(given, "a line with the names of the columns", do=do), "header", "false")
     _refuse_repeated(header, wanted, str(path))
+    if len(header) > 1:  # a line of spaces is no row; of one column it is an empty one
+        rows = [one for one in rows if len(one[1]) > 1 or one[1][0].strip()]
     records: list[Record] = []
     for line, fields in rows:
         if len(fields) != len(header):
             do = f'put texts that hold the separator in "quotes", or {layout.hint("separator", _other(separator))}'
+            if len(fields) < len(header):
+                do = "every row needs all its separators; a text of several lines stands in quotes"
             if separator == "\t" and layout.quoting is None:
                 do = f"every row needs all its tabs; {layout.hint('quoting', 'none')} if quotes are plain characters"
             allowed = f"{len(header)} as in the {'header' if layout.header else 'first line'}"
-            raise DataError(said(f"{path}, line {line}: {len(fields)} fields", allowed, do=do))
-        if layout.header and fields == header:
+            raise DataError(said(f"{path}, line {line}: {len(fields)} field{'s' * (len(fields) != 1)}", allowed, do=do))
+        if layout.header and fields == first:
             raise DataError(said(f"{path}, line {line}: the header again", "one header", do="remove that line"))
         records.append(dict(zip(header, fields, strict=True)))
     if layout.quoting is None:
@@ -279,6 +345,18 @@ def separated_lines(
             reason = "a quote opens and never closes" + (f", to line {last}, the last" if last > start else "")
         do = f"{layout.hint('quoting', 'none')} if quotes are plain characters there"
         raise DataError(said(f"{where}, line {start}: {reason}", "fields with closed, doubled quotes", do=do)) from None
+
+
+def _names(cells: Sequence[str]) -> list[str]:
+    """Names of columns, without the spaces that some write after each comma."""
+    return [cell.strip() for cell in cells]
+
+
+def _refuse_json(text: str, layout: Layout, path: Path) -> None:
+    """Name JSON under the name of a table."""
+    first = text.lstrip()[:1000]
+    if layout.header and re.match(r"\[?\s*\{\s*\"", first):
+        raise DataError(said(f"{path} looks like JSON", "columns", do="rename it to end in .json"))
 
 
 def looks_like_data(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
@@ -366,10 +444,11 @@ def _short(value: str) -> str:
     return repr(value if len(value) <= 30 else value[:29] + "…")
 
 
-# --- JSON lines -----------------------------------------------------------------------------------------------------
+# --- JSON -----------------------------------------------------------------------------------------------------------
 
 
-def _jsonl(text: str, wanted: Sequence[str], path: Path) -> Table:
+def _json(text: str, wanted: Sequence[str], path: Path) -> Table:
+    """Records of a file of JSON lines, or of one array of objects."""
     records: list[Record] = []
     repeated: list[str] = []
 
@@ -378,22 +457,11 @@ def _jsonl(text: str, wanted: Sequence[str], path: Path) -> Table:
         repeated[:] = [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]
         return dict(pairs)
 
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            record = json.loads(line, object_pairs_hook=unique, parse_int=_whole_number)
-        except json.JSONDecodeError as error:
-            whole = number == 1 and line.lstrip().startswith(("[", "{")) and not line.rstrip().endswith(("]", "}"))
-            do = "write each record on a line of its own" if whole else None
-            raise DataError(said(f"{where}: {error.msg}", "one JSON object a line", do=do)) from None
-        except ValueError as error:
-            raise DataError(said(f"{where}: {error}", f"numbers of at most {MOST_DIGITS:,} digits")) from None
-        except RecursionError:
-            raise DataError(said(f"{where}: lists or objects nested too deeply", "a flat JSON object")) from None
+    decoder = json.JSONDecoder(object_pairs_hook=unique, parse_int=_whole_number)
+    found = _json_array(text, decoder, path) if JSON_ARRAY.match(text) else _json_lines(text, decoder, path)
+    for where, record in found:
         if not isinstance(record, dict):
-            raise DataError(said(f"{where}: {line[:40]!r}", "one JSON object a line"))
+            raise DataError(said(f"{where}: {_start(record)}", "one JSON object a line"))
         for key in repeated:
             if key in wanted:
                 raise DataError(said(f"{where}: key {key!r} stands there twice", "each key once"))
@@ -401,7 +469,59 @@ def _jsonl(text: str, wanted: Sequence[str], path: Path) -> Table:
             if not is_unicode(key):
                 raise DataError(said(f"{where}: a key has half a surrogate pair", "valid Unicode"))
         records.append(record)
-    return records, sorted({key for record in records for key in record})
+    columns = sorted({key for record in records for key in record})
+    if len(records) == 1 and all(isinstance(records[0].get(name), (list, dict)) for name in wanted):
+        do = "write one object for each row (pandas: `to_json(…, orient='records', lines=True)`)"
+        raise DataError(said(f"{path}: one object that holds whole columns", "one JSON object a row", do=do))
+    return records, columns
+
+
+def _json_lines(text: str, decoder: json.JSONDecoder, path: Path) -> Iterator[tuple[str, object]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            whole = number == 1 and line.lstrip().startswith(("[", "{")) and not line.rstrip().endswith(("]", "}"))
+            do = "write each record on a line of its own" if whole else None
+            yield where, _value(partial(decoder.decode, line), where, do)
+
+
+def _json_array(text: str, decoder: json.JSONDecoder, path: Path) -> Iterator[tuple[str, object]]:
+    place, number = text.index("[") + 1, 0
+    while text[place : place + 1] != "]":
+        number += 1
+        where = f"{path}, record {number}"
+        value, place = _value(partial(decoder.raw_decode, text, _next_sign(text, place)), where)
+        yield where, value
+        place = _next_sign(text, place)
+        if text[place : place + 1] not in (",", "]"):
+            raise DataError(said(f"{where}: the list ends after it without a bracket", "',' or ']'"))
+        place += text[place] == ","
+    if text[place + 1 :].strip():
+        raise DataError(said(f"{path}: more after the list of {number:,} records", "one list, or one object a line"))
+
+
+def _next_sign(text: str, place: int) -> int:
+    return WHITE_SPACE.match(text, place).end()  # pyright: ignore[reportOptionalMemberAccess] it matches nothing too
+
+
+def _value(decode: Callable[[], T], where: str, do: str | None = None) -> T:
+    """What a decoder makes of some JSON.
+
+    Raises:
+        DataError: one line for whatever it cannot decode.
+    """
+    try:
+        return decode()
+    except json.JSONDecodeError as error:
+        raise DataError(said(f"{where}: {error.msg}", "one JSON object a line", do=do)) from None
+    except ValueError as error:
+        raise DataError(said(f"{where}: {error}", f"numbers of at most {MOST_DIGITS:,} digits")) from None
+    except RecursionError:
+        raise DataError(said(f"{where}: lists or objects nested too deeply", "a flat JSON object")) from None
+
+
+def _start(value: object) -> str:
+    return repr(json.dumps(value)[:40])
 
 
 def _whole_number(digits: str) -> int:
@@ -413,6 +533,21 @@ def _whole_number(digits: str) -> int:
 def is_unicode(text: str) -> bool:
     """Whether a string can be written at all: half a surrogate pair, which JSON can escape, cannot."""
     return text.isascii() or text.encode("utf-8", "ignore").decode("utf-8") == text
+
+
+# --- texts alone ----------------------------------------------------------------------------------------------------
+
+
+def _texts(text: str, wanted: Sequence[str], path: Path) -> Table:
+    """Each line that is not blank as a record with a `text`."""
+    lines = [line for line in LINE_END.split(text) if line.strip()]
+    if lines and sum("\t" in line for line in lines) > 0.5 * len(lines):
+        do = "rename it to end in .tsv"
+        raise DataError(said(f"{path} holds columns between tabs", "in a .txt file one text a line", do=do))
+    if others := [one for one in wanted if one != "text"]:
+        given = f"{path} holds texts alone, one a line, and no column {others[0]!r}"
+        raise DataError(said(given, "a table (.csv, .tsv, .jsonl, .parquet)"))
+    return [{"text": line} for line in lines], ["text"]
 
 
 # --- Parquet --------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 HELD_OUT = ("validation", "test")
 PRINTED_LIST = re.compile(r"\s*(\[.*\]|\(.*,.*\)|\{.*\})\s*", re.DOTALL)
+MISSING = frozenset(["nan", "none", "null", "nil", "nat", "n/a", "na", "<na>", "#n/a", "undefined"])  # of programs
 JOINED_BY = re.compile(r"\s*[,;|]\s*")
 # Letters that look like a Latin one, in the case in which they do; the last are Greek.
 LOOK_ALIKE = str.maketrans(
@@ -38,8 +39,10 @@ def label_remarks(rows: Mapping[str, int]) -> list[LabelRemark]:
     printed = [label for label in rows if PRINTED_LIST.fullmatch(label)]
     parts = {label: JOINED_BY.split(label) for label in rows if label not in printed}
     joined = [label for label, some in parts.items() if len(some) > 1 and all(part in rows for part in some)]
+    missing = [label for label in rows if label.casefold() in MISSING]
     return [
         *remarks,
+        *([_remark("missing_word", missing, rows)] if missing else []),
         *([_remark("list_text", printed, rows)] if printed else []),
         *([_remark("joined", joined, rows)] if joined else []),
     ]

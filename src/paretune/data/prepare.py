@@ -37,7 +37,7 @@ from paretune.records.exploration import ClassCount, CleaningStep
 
 ROWS_FILE = "data.parquet"
 ABOUT_FILE = "data.json"
-NAMES_SHOWN = 5
+NAMES_SHOWN, NAME_SHOWN = 5, 80
 READING = 1  # raised when the same files and settings would be read to other rows: a study prepares its data anew
 
 
@@ -102,7 +102,8 @@ def prepare(spec: DataSpec, base: Path, labelled: bool = True, flags: bool = Fal
         UnknownNameError, AssetError: an asset does not exist or cannot be had.
     """
     pool, steps = drop_unusable(read_rows(spec.train, spec, base, "train", labelled=labelled, flags=flags), "train")
-    labels = _checked_labels(pool, spec) if labelled else _checked_texts(pool, spec)
+    setting = "`--label`" if flags else "`label`"
+    labels = _checked_labels(pool, spec, setting) if labelled else _checked_texts(pool, spec)
     pool, found = drop_exact_duplicates(pool, "train")
     steps += found
 
@@ -127,17 +128,15 @@ def prepare(spec: DataSpec, base: Path, labelled: bool = True, flags: bool = Fal
     return Prepared(labels, splits, marked, steps)
 
 
-def _checked_labels(rows: Rows, spec: DataSpec) -> tuple[str, ...]:
-    """The classes, sorted; refuses training rows that cannot be learnt from."""
-    where = spec.train
+def _checked_labels(rows: Rows, spec: DataSpec, setting: str) -> tuple[str, ...]:
+    """The classes, sorted; refuses training rows that cannot be learnt from. `setting` names the column of labels."""
+    where = spec.train.removeprefix("path:")
     counts = Counter(rows.labels)
     labels = tuple(sorted(counts))
     if not rows.ids:
         raise DataError(said(f"{where}: every row is without text or label", "rows that have both"))
     if len(labels) == 1:
-        raise DataError(
-            said(f"{where}: one class only ({labels[0]!r})", "at least two classes", do="check the `label` column")
-        )
+        raise DataError(said(f"{where}: one class only ({labels[0]!r})", "at least two classes", do=f"check {setting}"))
     if spec.train_rows is not None and spec.train_rows < len(labels):
         raise DataError(
             said(f"train_rows = {spec.train_rows} for {len(labels)} classes", f"at least {len(labels)}, one a class")
@@ -148,7 +147,7 @@ def _checked_labels(rows: Rows, spec: DataSpec) -> tuple[str, ...]:
             said(
                 f"{where}: {len(rows)} examples for {len(labels)} classes",
                 "at least two examples of each class",
-                do=f"is {spec.label!r} the right `label` column?" if not where.startswith("asset:") else None,
+                do=f"is {spec.label!r} the right {setting} column?" if not where.startswith("asset:") else None,
             )
         )
     if rare and spec.rare_classes == "refuse":
@@ -279,7 +278,8 @@ def _others(rows: int, chosen: Sequence[int]) -> list[int]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{spelled(name)}'" for name in names[:NAMES_SHOWN])
+    cut = [name if len(name) <= NAME_SHOWN else name[: NAME_SHOWN - 1] + "…" for name in names[:NAMES_SHOWN]]
+    shown = ", ".join(f"'{spelled(name)}'" for name in cut)
     return shown + (f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else "")
 
 

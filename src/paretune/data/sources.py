@@ -1,4 +1,4 @@
-"""Where rows come from: a pinned corpus, a local CSV/TSV/JSONL/Parquet file, or a data set of the hub.
+"""Where rows come from: a pinned corpus, a local CSV/TSV/JSON/Parquet file, or a data set of the hub.
 
 Not here: parsing files (`files.py`), dropping or marking rows (`cleaning.py`), choosing them (`splits.py`). Rows leave
 this file as they stand in the source, empty ones included, so that cleaning can count them.
@@ -93,9 +93,10 @@ class DataSpec(Settings):
                 raise ValueError(said(f"extra test {name!r}", "a name other than " + ", ".join(RESERVED_SPLITS)))
         return self
 
-    def layout(self, flags: bool = False) -> Layout:
-        """How the files are laid out; `flags`: hints name options of the command line."""
-        return Layout(self.encoding, self.separator, self.quoting, self.header, flags)
+    def layout(self, flags: bool = False, settled: bool = False) -> Layout:
+        """How the files are laid out; `flags`: hints name options of the command line; `settled`: they do not change
+        the settings, by which another file was read."""
+        return Layout(self.encoding, self.separator, self.quoting, self.header, flags, settled)
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def read_rows(
     if scheme == "asset":
         rows = _asset_rows(rest, split, named)
         return rows if labelled else replace(rows, labels=(TEXT,) * len(rows))
-    layout = spec.layout(flags)
+    layout = spec.layout(flags, settled=split == "test")
     if scheme == "hub":
         return _rows(*_hub_records(rest, split), spec, label, f"data set {rest}", named, layout)
     path = base / rest
@@ -198,12 +199,14 @@ def _rows(
 
 def missing_column(where: str, setting: str, column: str, known: list[str], layout: Layout) -> str:
     """The line that says which columns there are, and how the right one is given."""
-    shown = [one or "''" for one in known[:COLUMNS_SHOWN]] + (["…"] if len(known) > COLUMNS_SHOWN else [])
+    plain = [one if one and one == one.strip() and '"' not in one else repr(one) for one in known[:COLUMNS_SHOWN]]
+    shown = plain + (["…"] if len(known) > COLUMNS_SHOWN else [])
+    do = f"give the right one with `--{setting}`" if layout.flags else f"set `{setting}` to the right one"
     return said(
         f"{where} has no column {column!r}",
         "one of " + ", ".join(shown),
         nearest=nearest(column, known),
-        do=f"give the right one with `--{setting}`" if layout.flags else f"set `{setting}` to the right one",
+        do="name its columns as those of the training file" if layout.settled else do,
     )
 
 

@@ -67,10 +67,11 @@ class LabelRemark(Settings):
 
     `look_alike`: a group that a reader can hardly tell apart (case, accents in one or two characters, invisible
     characters, letters of another script); `list_text`: labels that are printed lists, such as `[0, 1, 0]`; `joined`:
-    labels that are other labels of the data joined by a comma, semicolon or bar.
+    labels that are other labels of the data joined by a comma, semicolon or bar; `missing_word`: labels by which
+    programs write that there is none, such as `nan` or `N/A`.
     """
 
-    kind: Literal["look_alike", "list_text", "joined"]
+    kind: Literal["look_alike", "list_text", "joined", "missing_word"]
     labels: list[str]
     rows: int
 

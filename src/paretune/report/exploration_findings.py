@@ -148,7 +148,7 @@ def _reason(one: UntestedClass, words: Words) -> str:
 
 
 def remark_texts(remarks: Sequence[LabelRemark], words: Words) -> list[str]:
-    """Labels that nobody can tell apart, printed lists, labels joined of others."""
+    """Labels that nobody can tell apart, printed lists, labels joined of others, words for a missing label."""
     texts: list[str] = []
     alike = [one for one in remarks if one.kind == "look_alike"]
     for one in alike[:NAMES_SHOWN]:
@@ -175,7 +175,17 @@ def remark_texts(remarks: Sequence[LabelRemark], words: Words) -> list[str]:
             continue
         shown = [_named(label, words) for label in one.labels[:NAMES_SHOWN]]
         values = {"labels": ", ".join(shown) + _more(len(one.labels) - NAMES_SHOWN, words)}
-        if one.kind == "list_text":
+        if one.kind == "missing_word":
+            texts.append(
+                words.plural(
+                    "{n} row has a label that often stands for a missing one, which counts as a class: {labels}.",
+                    "{n} rows have labels that often stand for a missing one, each of which counts as a class: "
+                    "{labels}.",
+                    one.rows,
+                    values,
+                )
+            )
+        elif one.kind == "list_text":
             texts.append(
                 words.plural(
                     "{n} row has a label that is a printed list, which counts as one class: {labels}.",
@@ -350,7 +360,8 @@ def _suspect_texts(exploration: Exploration, words: Words) -> list[str]:
 
 
 def _named(label: str, words: Words) -> str:
-    return f"«{spelled(label)}»" if words.lang == "ru" else f"“{spelled(label)}”"
+    shown = spelled(label if len(label) <= TEXT_SHOWN else label[: TEXT_SHOWN - 1] + "…")
+    return f"«{shown}»" if words.lang == "ru" else f"“{shown}”"
 
 
 def _more(number: int, words: Words) -> str:

@@ -27,6 +27,7 @@ BETTER, WORSE = "#2e9e62", "#c8503c"
 SERIES = ("#2f7fc1", "#d9822b", "#2e9e62", "#b0508f", "#8a6d3b", "#7a6fc0", "#3aa3a8", "#c8503c")
 DASHES: tuple[list[int], ...] = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 3], [1, 3], [6, 2, 1, 2])
 TEXT = "currentColor"
+NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 GLOBALS = "window.vegaEmbed = vegaEmbed;"
 
 
@@ -95,13 +96,28 @@ def values(rows: Sequence[JsonObject]) -> JsonObject:
 
 def drawn(spec: JsonObject, words: Words, name: str) -> str:
     """The figure as inline SVG, the same bytes each time; ids are made unique by `name`."""
-    svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE, format_locale=number_locale(words))
+    svg = vl_convert.vegalite_to_svg(writable(spec), vl_version=VEGA_LITE, format_locale=number_locale(words))
     found = list(dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg)))
     for number, identifier in enumerate(found):
         svg = svg.replace(f'id="{identifier}"', f'id="{name}-{number}"').replace(
             f"url(#{identifier})", f"url(#{name}-{number})"
         )
     return svg
+
+
+def writable(value: Any) -> Any:
+    """A spec with characters that XML cannot hold (ESC, NUL, U+FFFF) as escapes: labels may hold them, and the drawing
+    library ends the whole process over one.
+    """
+    match value:
+        case str():
+            return NOT_XML.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
+        case list():
+            return [writable(one) for one in value]
+        case dict():
+            return {writable(key): writable(one) for key, one in value.items()}
+        case _:
+            return value
 
 
 @functools.cache

@@ -76,7 +76,7 @@ def predict(
         BundleError: it may not serve. DataError: the file cannot be read, or has no such column.
         StorageError: `out` is there already, or cannot be written.
     """
-    target = out or Path(f"{file.stem}.labelled{file.suffix}")
+    target = out or Path(f"{file.stem}.labelled{'.csv' if file.suffix.lower() == '.txt' else file.suffix}")
     given = read_bundle(bundle)
     records, columns = _read(file, layout, text)
     column = _text_column(file, columns, text, layout)
@@ -125,8 +125,9 @@ def _text_column(file: Path, columns: Sequence[str], wanted: str | None, layout:
 
 
 def _check_free(target: Path, file: Path, force: bool) -> None:
-    if target.suffix.lower() not in EXTENSIONS:
-        raise DataError(said(f"--out {target}", "a name that ends in one of " + ", ".join(EXTENSIONS)))
+    allowed = [one for one in EXTENSIONS if one != ".txt"]
+    if target.suffix.lower() not in allowed:
+        raise DataError(said(f"--out {target}", "a name that ends in one of " + ", ".join(allowed)))
     if target.exists() and target.samefile(file):
         raise StorageError(said(f"--out {target} is the file that is read", "another file"))
     if target.is_dir() or (target.exists() and not force):
@@ -196,13 +197,17 @@ def _writer(
             yield write
         return
     with part.open("w", encoding="utf-8", newline="") as sink:
-        if kind in (".jsonl", ".ndjson"):
+        if kind in (".jsonl", ".ndjson", ".json"):
+            before = "[" if kind == ".json" else ""  # a whole list, as most programs read .json
 
             def line(record: Record, cells: Cells) -> None:
+                nonlocal before
                 text = json.dumps({**record, **dict(zip(names, cells, strict=True))}, ensure_ascii=False, default=str)
-                sink.write((text if is_unicode(text) else json.dumps(json.loads(text))) + "\n")
+                sink.write(before + (text if is_unicode(text) else json.dumps(json.loads(text))))
+                before = ",\n" if kind == ".json" else "\n"
 
             yield line
+            sink.write("]\n" if kind == ".json" else "\n")
             return
         same = kind == file.suffix.lower()
         separator = (layout.separator if same else None) or ("\t" if kind == ".tsv" else ",")

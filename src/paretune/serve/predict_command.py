@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from paretune.core.config import JsonObject, validated
-from paretune.data.files import Layout
+from paretune.data.files import Quoting
 from paretune.data.sources import DataSpec
 from paretune.serve.predict import Labelled, predict
 
@@ -44,6 +44,7 @@ def predict_command(
     *,
     encoding: str = "utf-8",
     separator: str | None = None,
+    quoting: Quoting | None = None,
     header: bool = True,
     precision: Literal["auto", "bf16", "fp32"] = "auto",
     force: bool = False,
@@ -55,9 +56,9 @@ def predict_command(
     Raises:
         as `predict`, and ConfigError for an encoding or separator that is none.
     """
-    given = {"train": f"path:{file}", "encoding": encoding, "separator": separator}
-    spec = validated(given, DataSpec, "predict")
-    layout = Layout(encoding=spec.encoding, separator=spec.separator, header=header, flags=True)
+    separator = "\t" if separator == "\\t" else separator  # what a shell can type
+    given = {"train": f"path:{file}", "encoding": encoding, "separator": separator, "quoting": quoting}
+    layout = validated({**given, "header": header}, DataSpec, "predict").layout(flags=True)
     found = predict(bundle, file, out, layout, text, precision=precision, force=force, say=say)
     return lines_of(found, lang), json_of(found)
 
