@@ -147,9 +147,8 @@ def _check_claims(folders: list[Path], spoken: str, ledger: Path | None, json_li
     for one in found.values():
         mark = "" if one.verdict == one.expected else f" (≠ {one.expected})"
         print(f"{one.verdict}{mark}: {one.name}: {one.sentence(words)}")
-        for study in one.unusable:
-            records = "записи неполны или не сходятся" if spoken == "ru" else "records are incomplete or do not hold"
-            print(f"  {study}: {records}")
+        for why in one.unchecked(words):
+            print(f"  {why}")
     if not found:
         print("нет утверждений" if spoken == "ru" else "no claims")
     changed = [one.name for one in flipped(found)]

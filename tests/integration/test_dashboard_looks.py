@@ -13,11 +13,14 @@ from dashboard_reader import client_of, page, runs_of, text_of
 from fabricated_study import LABELS, write_study
 from sklearn.metrics import precision_recall_fscore_support
 
+from paretune.records.membership import members
+from paretune.records.schema import EngineUse
 from paretune.records.store import StudyFolder
 from paretune.report.classes import class_scores, confused_pairs, worst_text
 from paretune.report.curves import epoch_data, epoch_figure
 from paretune.report.facts import gather
 from paretune.report.search_figure import search_figure, trial_data
+from paretune.report.tables import NOT_RANKED
 from paretune.report.wording import Words
 
 METHODS = ("tfidf", "head", "lora", "full")
@@ -55,6 +58,35 @@ def test_runs_are_sorted_by_what_they_reached_and_cost(one: Path) -> None:
     assert "GiB" in text and "sec" in text
     with client_of(one.parent) as client:
         assert client.get("/study/one/runs?sort=colour").status_code == 400
+
+
+def test_costs_that_are_compared_with_no_other_are_marked_and_stand_last(one: Path) -> None:
+    """As in the report's tables: a run beside other work, and one that was resumed, have the mark; a trial has too."""
+    slow, resumed = runs_of(one, "lora")[:2]
+    for run, change in ((slow, {"value": 400.0}), (resumed, {"value": 1e-3, "grade": "estimated"})):
+        tree = json.loads((run / "measurements.json").read_text())
+        tree["train_seconds"] |= change
+        (run / "measurements.json").write_text(json.dumps(tree))
+    record = StudyFolder(one).study()
+    trial = next(run for run in StudyFolder(one).runs() if run.spec().method == "full" and run.scored)
+    spec = trial.spec().model_copy(update={"learning_rate": 0.5})
+    other = StudyFolder(one).run(spec)
+    other.write_spec(spec)
+    engine = EngineUse(name="native", processor="another", threads=2)
+    other.write_measurements(trial.measurements().model_copy(update={"engine": engine}))
+    other.set_status("ok", "trained")
+    assert members(record, {spec.run_id: spec}).role(spec.run_id) == "trial"
+    with client_of(one.parent) as client:
+        for falling in ("false", "true"):
+            html = client.get(f"/study/one/runs?sort=seconds&falling={falling}").text
+            rows = re.findall(r"<tr>(.*?)</tr>", html.split("<tbody>")[1], re.S)
+            cells = [text_of(re.findall(r"<td.*?</td>", row, re.S)[5]) for row in rows]
+            measured = [cell for cell in cells if cell != "—"]
+            assert [cell.endswith(NOT_RANKED) for cell in measured] == [False] * (len(measured) - 3) + [True] * 3
+        text = text_of(client.get("/study/one/runs").text)
+        assert "measured beside other work" in text and "estimated" in text and "another processor" in text
+        side = text_of(client.get(f"/study/one/compare?a={slow.name}&b={trial.id}").text)
+        assert f"6 min 40 sec{NOT_RANKED}" in side.replace("\u00a0", " ") and "measured beside other work" in side
 
 
 def test_wrong_examples_have_their_texts_where_the_study_ran(one: Path) -> None:

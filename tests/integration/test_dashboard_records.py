@@ -21,11 +21,11 @@ from paretune.dashboard.bodies import Bodies
 from paretune.dashboard.export import export_page
 from paretune.dashboard.gathered import Gatherer
 from paretune.dashboard.generated import Size, labels_of, settings_grid, write_generated
-from paretune.dashboard.index import Index, progress
+from paretune.dashboard.index import Index, Progress, progress
 from paretune.dashboard.kept import Kept
 from paretune.dashboard.tail import Place, read_tail
-from paretune.records.schema import RunSpec, StudyRecord
-from paretune.records.store import RunFolder
+from paretune.records.schema import Member, Membership, MethodRecord, RunSpec, StudyRecord
+from paretune.records.store import RunFolder, StudyFolder
 
 
 @pytest.fixture
@@ -349,3 +349,53 @@ def test_progress_counts_trials_and_seeds(tmp_path: Path) -> None:
     found = progress(entry)
     assert (found.done, found.total, found.state) == (6, 9, "unfinished")
     assert labels_of(settings_grid(1)[0]) in {run.spec.method for run in entry.runs if run.spec}
+
+
+RATES = (1e-4, 3e-4, 1e-3, 3e-3)  # the last one extends a search of three
+
+
+def _searched(folder: Path, states: list[str], listed: int, complete: bool = False, rates: int = 3) -> Progress:
+    """How far a study of one method with three seeds is: its trials ended so, and so many of its runs are known."""
+    template = StudyFolder(write_study(folder.with_name("template"), methods=("lora",), control="lora", test_rows=20))
+    study, spec_of = StudyFolder(folder), template.runs()[0].spec().model_copy
+    tried = [(rate, 0) for rate in RATES[: len(states)]] + [(RATES[2], seed) for seed in (1, 2)]
+    specs = [spec_of(update={"learning_rate": rate, "seed": seed}) for rate, seed in tried]
+    for spec, state in zip(specs, states, strict=False):
+        run = study.run(spec)
+        run.write_spec(spec)
+        run.set_status(
+            "ok" if state in ("trained", "scored") else "failed", "scored" if state == "scored" else "trained"
+        )
+    runs = [Member(run_id=spec.run_id, method="lora", seed=spec.seed, role="trial") for spec in specs[:listed]]
+    method = MethodRecord(
+        label="lora", kind="lora", family="adaptation", settings={}, learning_rates=list(RATES[:rates])
+    )
+    membership = Membership(complete=complete, runs=runs)
+    update = {"methods": [method], "selections": [], "membership": membership, "seeds": [0, 1, 2]}
+    study.write_study(template.study().model_copy(update=update))
+    entry = Index(folder).study(folder.name)
+    assert entry is not None
+    return progress(entry)
+
+
+def test_progress_knows_trials_that_extended_the_search(tmp_path: Path) -> None:
+    """Four trials where three were asked for leave both other seeds to be run, however the trials ended."""
+    before = _searched(tmp_path / "before", ["trained"] * 3, 3)
+    assert (before.done, before.total, before.state) == (0, 5, "unfinished")
+    extended = _searched(tmp_path / "extended", ["trained"] * 4, 4)
+    assert (extended.done, extended.total) == (0, 6)
+    lost = _searched(tmp_path / "lost", ["failed", "failed", "trained", "failed"], 4)
+    assert (lost.done, lost.total, lost.state) == (3, 6, "unfinished")
+    chosen = _searched(tmp_path / "chosen", ["trained", "trained", "scored", "trained"], 6)
+    assert (chosen.done, chosen.total, chosen.state) == (4, 6, "unfinished")
+    nothing = _searched(tmp_path / "nothing", ["failed"] * 3, 3, complete=True)
+    assert (nothing.done, nothing.total, nothing.state) == (3, 3, "finished")
+
+
+def test_progress_is_not_done_while_a_run_is_to_be_scored(tmp_path: Path) -> None:
+    """A method without a search has two stages a seed: what was trained alone has not ended; nor has a study whose
+    record says that runs are left."""
+    trained = _searched(tmp_path / "trained", ["trained"], 1, rates=0)
+    assert (trained.done, trained.total, trained.state) == (0, 3, "unfinished")
+    left = _searched(tmp_path / "left", ["failed"] * 3, 3, complete=False)
+    assert (left.done, left.total, left.state) == (3, 3, "unfinished")

@@ -168,8 +168,8 @@ def test_an_unknown_method_has_its_nearest(facts: StudyFacts, tmp_path: Path) ->
         judged(ledger, {"s": facts})
 
 
-def test_an_estimated_cost_carries_no_claim(facts: StudyFacts, tmp_path: Path) -> None:
-    """SCIENCE 8: nothing is ranked by what was not measured."""
+def test_an_estimated_cost_carries_no_claim_and_stops_no_other(facts: StudyFacts, tmp_path: Path) -> None:
+    """SCIENCE 8: nothing is ranked by what was not measured; that claim says why, and the others are judged."""
     lora = facts.by_label["lora"]
     seed = min(lora.runs)
     run = lora.runs[seed]
@@ -177,5 +177,13 @@ def test_an_estimated_cost_carries_no_claim(facts: StudyFacts, tmp_path: Path) -
     measured = run.measurements.model_copy(update={"train_seconds": graded})
     object.__setattr__(run, "measurements", measured)
     condition = 'study = "s", method = "lora", than = "full", rule = "at_most", cost = "train_seconds", ratio = 2.0'
-    with pytest.raises(RecordError, match="estimated"):
-        judged(_ledger(tmp_path, a=condition), {"s": facts})
+    estimated = _ledger(tmp_path, a=condition).claims["one"]
+    other = condition.replace("train_seconds", "peak_memory")
+    measured_claim = _ledger(tmp_path, a=other).claims["one"]
+    found = judged(Ledger(claims={"one": estimated, "two": measured_claim}), {"s": facts})
+    assert (found["one"].verdict, found["two"].verdict) == ("not_measured", "supported")
+    (why,) = found["one"].unchecked(Words("en"))
+    assert "estimated, not measured" in why and run.id in why and found["two"].unchecked(Words("en")) == []
+    assert "оценка" in found["one"].unchecked(Words("ru"))[0]
+    with pytest.raises(RecordError, match=f"one: supported in the ledger, not_measured by the records .*{run.id}"):
+        check_claims(found)

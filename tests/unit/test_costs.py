@@ -17,11 +17,12 @@ from paretune.report.answer import answer
 from paretune.report.budgets import budget_sheet
 from paretune.report.choice import chosen
 from paretune.report.cost_sheets import resources_sheet
-from paretune.report.costs import Costs, waited
+from paretune.report.costs import Costs, costs_of, measured_run, waited
 from paretune.report.draws import draws_of
 from paretune.report.facts import StudyFacts, gather
 from paretune.report.front import cost_axes, front_data
-from paretune.report.tables import NOT_RANKED, markdown_table, rows_of, terminal_table
+from paretune.report.tables import NOT_RANKED, cost_of, markdown_table, rows_of, terminal_table
+from paretune.report.token_table import TokenRow, token_table
 from paretune.report.wording import Words
 
 METHODS = ("tfidf", "head", "lora", "full")
@@ -163,7 +164,7 @@ def test_a_run_far_slower_than_its_siblings_waited_whatever_the_threads(folder: 
 
     edited(folder, "lora", slower, seeds=(2,))
     facts = _gathered(folder)
-    assert Costs(facts).left_out(facts.by_label["lora"], "seconds") == {"waited": 1}
+    assert Costs(facts).left_out(facts.by_label["lora"].runs.values(), "seconds") == {"waited": 1}
 
 
 def test_memory_is_compared_between_machines_but_not_between_engines(folder: Path) -> None:
@@ -193,3 +194,25 @@ def test_answer_does_not_choose_by_a_memory_of_another_engine(tmp_path: Path) ->
         edited(folder, method, engine(name="transformers" if method == "last2" else "native"), seeds=(0, 1, 2, 3, 4))
     assert not chosen([row for row in rows_of(_gathered(folder)) if row.scored_runs]).by_memory
     assert "not all measured alike" in answer(folder, "en") and "измерены не одинаково" in answer(folder, "ru")
+
+
+def test_costs_without_predictions_have_the_same_doubts_and_marks(folder: Path) -> None:
+    """A list of runs and the table of next tokens judge by measurements alone, and as the report does."""
+    edited(edited(folder, "lora", busy), "head", resumed)
+    facts = _gathered(folder)
+    runs = [run for method in facts.scored for run in method.runs.values()]
+    alone = [measured_run(run.id, run.spec, run.measurements, run.provenance) for run in runs]
+    full, bare = Costs(facts), costs_of(facts.study, alone)
+    for resource in ("memory", "seconds", "cpu_seconds", "energy"):
+        assert [full.doubts(run, resource) for run in runs] == [bare.doubts(run, resource) for run in alone]
+    rows = [
+        TokenRow(label, label == "full", 3, train_seconds=cost_of(bare, own, "seconds", lambda one: one.train_seconds))
+        for label in METHODS
+        for own in [[run for run in alone if run.spec.method == label]]
+    ]
+    with io.StringIO() as out:
+        Console(file=out, width=200).print(token_table(StudyFolder(folder), rows, Words("en")))
+        lines = out.getvalue().splitlines()
+    marked = [line.split()[0] for line in lines if f"sec{NOT_RANKED}" in line or f"min{NOT_RANKED}" in line]
+    assert marked == ["head", "lora"]
+    assert "not ranked: head and lora" in " ".join(" ".join(lines).split())

@@ -2,7 +2,7 @@
 
 Not here: whether a difference matters; that takes seeds and intervals (the study's page).
 
-    compared(run_a, run_b, kept, Words("en"))[0].differs
+    result_lines(run_a, run_b, kept, RunCosts(study, kept), Words("en"))[0].differs
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from paretune.dashboard.index import RunEntry
 from paretune.dashboard.kept import Kept
+from paretune.dashboard.run_costs import RunCosts
 from paretune.dashboard.words import run_state
 from paretune.records.schema import Measurements
 from paretune.report.build import flat
@@ -42,13 +43,13 @@ def spec_lines(first: RunEntry, second: RunEntry) -> list[Line]:
     return [Line(name, left.get(name, NOT_THERE), right.get(name, NOT_THERE)) for name in names]
 
 
-def result_lines(first: RunEntry, second: RunEntry, kept: Kept, words: Words) -> list[Line]:
+def result_lines(first: RunEntry, second: RunEntry, kept: Kept, costs: RunCosts, words: Words) -> list[Line]:
     """State, scores and costs."""
     lines = [
         Line(words.say("state"), run_state(words, first.state), run_state(words, second.state)),
         Line(words.say("reason"), _reason(first), _reason(second)),
     ]
-    left, right = (_results(run, kept, words) for run in (first, second))
+    left, right = (_results(run, kept, costs, words) for run in (first, second))
     return lines + [
         Line(name, left.get(name, NOT_THERE), right.get(name, NOT_THERE)) for name in dict.fromkeys([*left, *right])
     ]
@@ -58,7 +59,7 @@ def _reason(run: RunEntry) -> str:
     return (run.status.reason if run.status else "") or NOT_THERE
 
 
-def _results(run: RunEntry, kept: Kept, words: Words) -> dict[str, str]:
+def _results(run: RunEntry, kept: Kept, costs: RunCosts, words: Words) -> dict[str, str]:
     measured = kept.record(run.folder / "measurements.json", Measurements)
     if not isinstance(measured, Measurements):
         return {}
@@ -68,8 +69,8 @@ def _results(run: RunEntry, kept: Kept, words: Words) -> dict[str, str]:
         for metric, value in scores.items()
     }
     return found | {
-        words.say("peak memory"): words.size(measured.peak_memory_bytes.value),
-        words.say("training time"): words.duration(measured.train_seconds.value),
+        words.say("peak memory"): costs.text(run, "memory", words),
+        words.say("training time"): costs.text(run, "seconds", words),
         words.say("trainable parameters"): words.count(measured.trainable_parameters),
         words.say("steps"): words.count(measured.steps),
     }

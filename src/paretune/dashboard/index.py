@@ -190,7 +190,8 @@ def progress(entry: StudyEntry) -> Progress:
         for method in entry.study.methods:
             ended, wanted = _method_progress(entry, own, method)
             done, total = done + ended, total + wanted
-    state: StudyState = "finished" if total and done >= total else "unfinished"
+    whole = entry.study is not None and (entry.study.membership is None or entry.study.membership.complete)
+    state: StudyState = "finished" if whole and total and done >= total else "unfinished"
     if entry.study is None:
         state = "unreadable"
     elif any(run.running for run in entry.runs):
@@ -199,17 +200,19 @@ def progress(entry: StudyEntry) -> Progress:
 
 
 def _method_progress(entry: StudyEntry, members: Members, method: MethodRecord) -> tuple[int, int]:
-    """Ended and wanted runs of a method: its trials on the first seed, and the other seeds at the chosen rate."""
+    """Ended and wanted runs of a method: its trials on the first seed, those that extended its search too, and the
+    other seeds at the chosen rate."""
     seeds, rates = members.study.seeds, method.learning_rates
     listed = {run_id for run_id, one in members.listed.items() if one.method == method.label}
     own = [run for run in entry.runs if run.id in listed and run.spec is not None]
     ends = [run for run in own if _ended(run, own, method, seeds)]
     if not rates:
         return min(len(ends), len(seeds)), len(seeds)
-    trials = [run for run in own if run.spec is not None and run.spec.seed == seeds[0]]
-    lost = [run for run in trials if run.status is not None and run.status.state not in ("ok", "cancelled")]
-    every = max(len(rates) + len(seeds) - 1, len(listed))
-    wanted = len(rates) if len(lost) >= len(rates) else every  # no trial gave a model: no more
+    first = [one for one in members.listed.values() if one.method == method.label and one.seed == seeds[0]]
+    trials = max(len(rates), len(first))
+    tried = [run for run in own if run.spec is not None and run.spec.seed == seeds[0]]
+    lost = [run for run in tried if run.status is not None and run.status.state not in ("ok", "cancelled")]
+    wanted = trials if len(lost) >= trials else trials + len(seeds) - 1  # no trial gave a model: no more
     return min(len(ends), wanted), wanted
 
 
@@ -218,11 +221,11 @@ def _ended(run: RunEntry, own: list[RunEntry], method: MethodRecord, seeds: list
     status, spec = run.status, run.spec
     if status is None or spec is None or status.state == "cancelled":
         return False
-    if status.state != "ok" or status.stage == "scored" or not method.learning_rates:
+    if status.state != "ok" or status.stage == "scored":
         return True
     others = [one for one in own if one.spec is not None and one.spec.seed == seeds[0] and one.id != run.id]
     chosen = any(one.status is not None and one.status.stage == "scored" for one in others)
-    return spec.seed == seeds[0] and chosen
+    return bool(method.learning_rates) and spec.seed == seeds[0] and chosen
 
 
 def is_study(path: Path) -> bool:

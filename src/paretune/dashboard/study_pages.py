@@ -21,6 +21,7 @@ from paretune.dashboard.gathered import Gathered, Gatherer
 from paretune.dashboard.index import Index, RunEntry, StudyEntry
 from paretune.dashboard.kept import Kept
 from paretune.dashboard.render import Renderer, figure_specs
+from paretune.dashboard.run_costs import RunCosts
 from paretune.dashboard.tail import News, Place, read_tail
 from paretune.dashboard.words import ago, refusal_text, run_state, trouble_text
 from paretune.records.schema import Measurements
@@ -230,7 +231,8 @@ def runs_part(desk: Desk, entry: StudyEntry, words: Words, order: Order) -> str:
     """All runs with their states, scores and costs, and the form that puts two side by side."""
     now, kept = time.time(), desk.index.kept
     metric = entry.study.metric if entry.study else ""
-    values = {run.id: _run_values(run, kept, metric) for run in entry.runs}
+    costs = RunCosts(entry, kept)
+    values = {run.id: _run_values(run, kept, metric, costs) for run in entry.runs}
     known = [run for run in entry.runs if values[run.id][order.column] is not None]
     known.sort(key=_by_method)
     known.sort(key=lambda run: values[run.id][order.column] or 0, reverse=order.falling)
@@ -255,8 +257,9 @@ def runs_part(desk: Desk, entry: StudyEntry, words: Words, order: Order) -> str:
         }
         for key, text in names.items()
     ]
-    rows = [_run_row(run, kept, words, now, metric) for run in (*known, *unknown)]
-    return desk.renderer.part("runs.html.j2", words, {"rows": rows, "heads": heads, "name": entry.name})
+    rows = [_run_row(run, kept, words, now, metric, costs) for run in (*known, *unknown)]
+    given = {"rows": rows, "heads": heads, "name": entry.name, "notes": costs.notes(entry.runs, words)}
+    return desk.renderer.part("runs.html.j2", words, given)
 
 
 def _falls_next(key: RunColumn, order: Order) -> bool:
@@ -264,8 +267,8 @@ def _falls_next(key: RunColumn, order: Order) -> bool:
     return not order.falling if key == order.column else key in ("score", "news")
 
 
-def _run_values(run: RunEntry, kept: Kept, metric: str) -> dict[RunColumn, Any]:
-    """What the columns are sorted by; None where a run has no such value."""
+def _run_values(run: RunEntry, kept: Kept, metric: str, costs: RunCosts) -> dict[RunColumn, Any]:
+    """What the columns are sorted by; None where a run has no such value, or a cost that is compared with no other."""
     spec, measured = run.spec, _measured(run, kept)
     return {
         "id": run.id,
@@ -273,8 +276,8 @@ def _run_values(run: RunEntry, kept: Kept, metric: str) -> dict[RunColumn, Any]:
         "seed": spec.seed if spec else None,
         "rate": spec.learning_rate if spec else None,
         "score": _score(measured, metric)[1] if measured else None,
-        "memory": measured.peak_memory_bytes.value if measured else None,
-        "seconds": measured.train_seconds.value if measured else None,
+        "memory": costs.ranked(run, "memory"),
+        "seconds": costs.ranked(run, "seconds"),
         "state": run.state,
         "news": run.newest,
     }
@@ -298,7 +301,7 @@ def _by_method(run: RunEntry) -> tuple[str, int, float, str]:
     return (spec.method, spec.seed, spec.learning_rate or 0.0, run.id) if spec else ("", 0, 0.0, run.id)
 
 
-def _run_row(run: RunEntry, kept: Kept, words: Words, now: float, metric: str) -> Mapping[str, str]:
+def _run_row(run: RunEntry, kept: Kept, words: Words, now: float, metric: str, costs: RunCosts) -> Mapping[str, str]:
     spec, status, measured = run.spec, run.status, _measured(run, kept)
     split, score = _score(measured, metric) if measured else ("", None)
     notes = [trouble_text(words, trouble) for trouble in run.troubles]
@@ -313,8 +316,8 @@ def _run_row(run: RunEntry, kept: Kept, words: Words, now: float, metric: str) -
         "rate": words.rate(spec.learning_rate) if spec and spec.learning_rate else "—",
         "score": words.number(score) if score is not None else "—",
         "score_note": words.say("validation") if split == "validation" else "",
-        "memory": words.size(measured.peak_memory_bytes.value) if measured else "—",
-        "seconds": words.duration(measured.train_seconds.value) if measured else "—",
+        "memory": costs.text(run, "memory", words),
+        "seconds": costs.text(run, "seconds", words),
         "state": run.state,
         "state_text": run_state(words, run.state),
         "news": ago(words, max(0.0, now - run.newest)),
@@ -340,12 +343,13 @@ def _torn_lines(run: RunEntry, kept: Kept, words: Words) -> list[str]:
 def compare_part(desk: Desk, entry: StudyEntry, words: Words, first: RunEntry, second: RunEntry) -> str:
     """Two runs side by side."""
     specs = spec_lines(first, second)
-    results = result_lines(first, second, desk.index.kept, words)
+    kept, costs = desk.index.kept, RunCosts(entry, desk.index.kept)
     values = {
         "name": entry.name,
-        "first": _run_row(first, desk.index.kept, words, time.time(), ""),
-        "second": _run_row(second, desk.index.kept, words, time.time(), ""),
-        "results": results,
+        "first": _run_row(first, kept, words, time.time(), "", costs),
+        "second": _run_row(second, kept, words, time.time(), "", costs),
+        "results": result_lines(first, second, kept, costs, words),
+        "notes": costs.notes((first, second), words),
         "differing": [line for line in specs if line.differs],
         "same": plain(
             words.say("Entries that are the same"),

@@ -11,7 +11,7 @@ measured where records are missing. The report's build fails when a verdict is n
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, assert_never
 
 import numpy as np
@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from paretune.core.config import Settings, nearest
 from paretune.core.errors import RecordError, UnknownNameError, said
-from paretune.records.schema import Measurements
+from paretune.records.schema import Graded, Measurements
 from paretune.report.aspect_claims import AspectCondition, weigh_aspect
 from paretune.report.bench_claims import BenchCondition, weigh_bench
 from paretune.report.bench_lines import BenchLine
@@ -115,6 +115,7 @@ class Evidence(Settings):
     The interval is the one that the verdict was taken from.
 
     Of a bench line: its figure, its file in the place of the runs, its date and processor.
+    `unmeasured` are the runs whose cost was estimated or assumed, so that the condition cannot be checked.
     """
 
     rule: Rule | Literal["within_margin", "forgets"]
@@ -128,6 +129,7 @@ class Evidence(Settings):
     date: str = ""
     processor: str = ""
     level: float = LEVEL
+    unmeasured: list[str] = Field(default_factory=list[str])
 
 
 class Judged(Settings):
@@ -149,6 +151,15 @@ class Judged(Settings):
         figures = {name: _figure(one, words) for name, one in self.evidence.items()}
         return (self.ru if words.lang == "ru" else self.en).format(**figures)
 
+    def unchecked(self, words: Words) -> list[str]:
+        """Why it cannot be checked although its studies are there, a line a reason."""
+        lines = [words.say("records of {study} are incomplete or do not hold", {"study": one}) for one in self.unusable]
+        for name, one in self.evidence.items():
+            if one.unmeasured:
+                values = {"condition": name, "runs": ", ".join(one.unmeasured)}
+                lines.append(words.say("{condition}: the cost was estimated, not measured, in runs {runs}", values))
+        return lines
+
 
 def judged(
     ledger: Ledger, studies: Mapping[str, StudyFacts], bench: Mapping[str, BenchLine] | None = None
@@ -157,7 +168,6 @@ def judged(
 
     Raises:
         UnknownNameError: a method or a setting that its study does not have, or a figure that its bench line does not.
-        RecordError: a cost that may not be ranked.
     """
     lines = bench or {}
     found: dict[str, Judged] = {}
@@ -198,7 +208,7 @@ def check_claims(claims: Mapping[str, Judged]) -> None:
     """
     changed = [
         f"{one.name}: {one.expected} in the ledger, {one.verdict} by the records"
-        + (f" (records of {', '.join(one.unusable)} are incomplete or do not hold)" if one.unusable else "")
+        + (f" ({'; '.join(one.unchecked(Words('en')))})" if one.unchecked(Words("en")) else "")
         for one in flipped(claims)
     ]
     if changed:
@@ -233,6 +243,8 @@ def _weighed(condition: Condition, facts: StudyFacts | None) -> Evidence:
         tested, verdict = _quality(condition, facts, method, than)
         interval, level = (tested.interval, tested.level) if tested is not None else (None, LEVEL)
     else:
+        if unmeasured := _unmeasured(condition, [side.runs[seed] for side in (method, than) for seed in seeds]):
+            return nothing.model_copy(update={"unmeasured": unmeasured})
         interval, verdict = _ratio(condition, method, than, seeds, Costs(facts))
     if interval is None:
         return nothing
@@ -417,7 +429,7 @@ def _ratio(
 
 
 def _alike(cost: Cost, pair: tuple[ScoredRun, ScoredRun], costs: Costs) -> bool:
-    """Whether the costs of two runs may be compared, as far as that is no matter of their grade (`_cost`)."""
+    """Whether the costs of two runs may be compared, as far as that is no matter of their grade (`_unmeasured`)."""
     match cost:
         case "peak_memory" | "memory_above_imports":
             resource: Resource = "memory"
@@ -430,23 +442,33 @@ def _alike(cost: Cost, pair: tuple[ScoredRun, ScoredRun], costs: Costs) -> bool:
     return all(not {*costs.doubts(run, resource)} - {"estimated"} for run in pair)
 
 
-def _cost(cost: Cost, measured: Measurements) -> float | None:
-    """A run's cost; None where it was not measured.
+def _unmeasured(condition: Condition, runs: Sequence[ScoredRun]) -> list[str]:
+    """The runs whose cost was only estimated or assumed: no claim may rest on that (SCIENCE 8)."""
+    assert condition.cost is not None, "checked by the model"
+    costs = [(run.id, _graded(condition.cost, run.measurements)) for run in runs]
+    return [run_id for run_id, cost in costs if isinstance(cost, Graded) and cost.grade not in MEASURED]
 
-    Raises:
-        RecordError: it was only estimated or assumed, so no claim may rest on it.
-    """
-    graded = {
-        "peak_memory": measured.peak_memory_bytes,
-        "memory_above_imports": measured.peak_memory_above_imports_bytes,
-        "train_seconds": measured.train_seconds,
-    }
-    if cost in graded:
-        if graded[cost].grade not in MEASURED:
-            raise RecordError(said(f"a claim on {cost}, which was {graded[cost].grade}", "a cost that was measured"))
-        return graded[cost].value
-    found = {"trainable_parameters": measured.trainable_parameters, "adapter_bytes": measured.adapter_bytes}[cost]
-    return float(found) if found is not None else None
+
+def _graded(cost: Cost, measured: Measurements) -> Graded | int | None:
+    match cost:
+        case "peak_memory":
+            return measured.peak_memory_bytes
+        case "memory_above_imports":
+            return measured.peak_memory_above_imports_bytes
+        case "train_seconds":
+            return measured.train_seconds
+        case "trainable_parameters":
+            return measured.trainable_parameters
+        case "adapter_bytes":
+            return measured.adapter_bytes
+        case _:
+            assert_never(cost)
+
+
+def _cost(cost: Cost, measured: Measurements) -> float | None:
+    """A run's cost; None where it was not measured."""
+    found = _graded(cost, measured)
+    return found.value if isinstance(found, Graded) else None if found is None else float(found)
 
 
 def _figure(one: Evidence, words: Words) -> str:

@@ -6,17 +6,19 @@ ranked nowhere: fronts, budgets, answer, export, claims and advice all ask here.
 (`records/schema.py`), means and tables.
 
     costs = Costs(facts); costs.by_seed(facts.by_label["lora"], "seconds")
+    costs_of(study, [measured_run(run.id, run.spec(), run.measurements(), run.provenance())]).doubts(one, "memory")
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, assert_never
 
-from paretune.records.schema import Graded
+from paretune.core.config import JsonObject
+from paretune.records.schema import Graded, Measurements, RunSpec, StudyRecord
 from paretune.report.facts import MEASURED, MethodFacts, ScoredRun, StudyFacts
 from paretune.report.wording import Words
 
@@ -66,6 +68,7 @@ class Costs:
     """The costs of a study's scored runs, with what stands against comparing them."""
 
     def __init__(self, facts: StudyFacts) -> None:
+        self._facts = facts
         self._around = {run.id: surroundings(run, facts) for method in facts.scored for run in method.runs.values()}
         self._doubts: dict[str, tuple[Doubt, ...]] = {}
         self.common = common = _common(facts, self._around)
@@ -85,19 +88,28 @@ class Costs:
         return found | {one for one, ratio in ratios.items() if ratio > APART * min(ratios.values())}
 
     def doubts(self, run: ScoredRun, resource: Resource) -> tuple[Doubt, ...]:
-        """Why a run's cost is not compared; empty where it is. An absent cost has none of its own."""
+        """Why a run's cost is not compared; empty where it is. An absent cost has none of its own.
+
+        A run that is no result of the study, such as a trial of its search, is held against what the results have.
+        """
+        every = self._doubts[run.id] if run.id in self._doubts else self._of_another(run)
         match resource:
             case "seconds" | "energy":
-                against: tuple[Doubt, ...] = self._doubts[run.id]
+                against: tuple[Doubt, ...] = every
             case "memory":
-                against = tuple(one for one in self._doubts[run.id] if one == "engine")
+                against = tuple(one for one in every if one == "engine")
             case "cpu_seconds":
-                against = tuple(one for one in self._doubts[run.id] if one != "waited")
+                against = tuple(one for one in every if one != "waited")
             case _:
                 assert_never(resource)
         cost = graded(run, resource)
         estimated: Doubt = "estimated"
         return (*against, estimated) if cost is not None and cost.grade not in MEASURED else against
+
+    def _of_another(self, run: ScoredRun) -> tuple[Doubt, ...]:
+        around, measured = surroundings(run, self._facts), run.measurements
+        wall, cpu = measured.train_seconds.value, measured.train_cpu_seconds.value
+        return tuple(_doubts(around, self.common, waited(wall, cpu, around.threads, run.spec.family == "baseline")))
 
     def by_seed(self, method: MethodFacts, resource: Resource) -> dict[int, float] | None:
         """The cost of each seed; None where no run of the method has one that may be compared.
@@ -113,9 +125,22 @@ class Costs:
             return None
         return {seed: fmean(known) if value is None else value for seed, value in found.items()}
 
-    def left_out(self, method: MethodFacts, resource: Resource) -> dict[Doubt, int]:
+    def left_out(self, runs: Iterable[ScoredRun], resource: Resource) -> dict[Doubt, int]:
         """How many of a method's runs are not compared, by the first reason of each."""
-        return dict(Counter(found[0] for run in method.runs.values() if (found := self.doubts(run, resource))))
+        return dict(Counter(found[0] for run in runs if (found := self.doubts(run, resource))))
+
+
+def measured_run(run_id: str, spec: RunSpec, measured: Measurements, provenance: JsonObject) -> ScoredRun:
+    """A run with its costs alone, without predictions."""
+    return ScoredRun(run_id, spec, "", measured, {}, [], provenance)
+
+
+def costs_of(study: StudyRecord, results: Iterable[ScoredRun]) -> Costs:
+    """The costs of a study's results, of whose predictions nothing need be known."""
+    methods = {record.label: MethodFacts(record, None) for record in study.methods}
+    for run in results:
+        methods[run.spec.method].runs[run.spec.seed] = run
+    return Costs(StudyFacts(study, None, [], list(methods.values())))
 
 
 def graded(run: ScoredRun, resource: Resource) -> Graded | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Literal, assert_never
+from typing import Literal, Protocol, assert_never
 
 from rich.table import Table
 from rich.text import Text
@@ -19,7 +19,7 @@ from rich.text import Text
 from paretune.records.schema import Family, Grade, Graded, Latency, Measurements
 from paretune.records.store import StudyFolder
 from paretune.report.costs import Costs, Doubt, Resource, doubt_text
-from paretune.report.facts import LEVEL, MethodFacts, StudyFacts, bounds, gather
+from paretune.report.facts import LEVEL, MethodFacts, ScoredRun, StudyFacts, bounds, gather
 from paretune.report.wording import Words
 from paretune.stats.compare import Verdict
 from paretune.stats.metrics import metric_named
@@ -124,6 +124,7 @@ def rows_of(facts: StudyFacts) -> list[MethodRow]:
 
 def _row(facts: StudyFacts, method: MethodFacts, costs: Costs) -> MethodRow:
     label, measured = method.label, method.measurements()
+    runs = [run for _, run in sorted(method.runs.items())]
     quality = facts.quality.get(label)
     comparison = facts.comparisons.get(label)
     return MethodRow(
@@ -147,11 +148,11 @@ def _row(facts: StudyFacts, method: MethodFacts, costs: Costs) -> MethodRow:
         baselines_not_beaten=tuple(facts.not_beaten.get(label, ())),
         scores=_mean_scores(method),
         churn=method.churn(),
-        peak_memory_bytes=_cost(costs, method, "memory", lambda one: one.peak_memory_bytes),
-        peak_memory_above_imports_bytes=_cost(costs, method, "memory", lambda one: one.peak_memory_above_imports_bytes),
-        train_seconds=_cost(costs, method, "seconds", lambda one: one.train_seconds),
-        train_cpu_seconds=_cost(costs, method, "cpu_seconds", lambda one: one.train_cpu_seconds),
-        energy_joules=_cost(costs, method, "energy", lambda one: one.energy_joules),
+        peak_memory_bytes=cost_of(costs, runs, "memory", lambda one: one.peak_memory_bytes),
+        peak_memory_above_imports_bytes=cost_of(costs, runs, "memory", lambda one: one.peak_memory_above_imports_bytes),
+        train_seconds=cost_of(costs, runs, "seconds", lambda one: one.train_seconds),
+        train_cpu_seconds=cost_of(costs, runs, "cpu_seconds", lambda one: one.train_cpu_seconds),
+        energy_joules=cost_of(costs, runs, "energy", lambda one: one.energy_joules),
         trainable_parameters=max((one.trainable_parameters for one in measured), default=None),
         total_parameters=max((one.total_parameters for one in measured), default=None),
         adapter_bytes=max((one.adapter_bytes for one in measured if one.adapter_bytes is not None), default=None),
@@ -181,16 +182,17 @@ def _mean_scores(method: MethodFacts) -> dict[str, dict[str, float]]:
     }
 
 
-def _cost(
-    costs: Costs, method: MethodFacts, resource: Resource, of: Callable[[Measurements], Graded | None]
+def cost_of(
+    costs: Costs, every: Sequence[ScoredRun], resource: Resource, of: Callable[[Measurements], Graded | None]
 ) -> Cost | None:
-    runs = [run for _, run in sorted(method.runs.items()) if of(run.measurements) is not None]
+    """Mean of a method's runs; None where none has such a figure."""
+    runs = [run for run in every if of(run.measurements) is not None]
     if not runs:
         return None
     compared = [run for run in runs if not costs.doubts(run, resource)]
     found = [one for run in compared or runs if (one := of(run.measurements)) is not None]
     worst = max(GRADES.index(one.grade) for one in found)
-    left_out = tuple(sorted(costs.left_out(method, resource).items()))
+    left_out = tuple(sorted(costs.left_out(every, resource).items()))
     return Cost(fmean(one.value for one in found), GRADES[worst], bool(compared), left_out)
 
 
@@ -209,11 +211,27 @@ def doubts_text(cost: Cost, words: Words) -> str:
     return words.say("left out: {why}", {"why": "; ".join(parts)}) if parts else ""
 
 
-def ranking_notes(rows: Sequence[MethodRow], words: Words) -> list[str]:
+class WithCosts(Protocol):
+    """A row of a table that has a method's costs."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def peak_memory_bytes(self) -> Cost | None: ...
+    @property
+    def train_seconds(self) -> Cost | None: ...
+
+
+def ranking_notes(rows: Sequence[WithCosts], words: Words) -> list[str]:
     """What the mark for costs that are not ranked means here; nothing where there is no such cost."""
     found = [(row.method, cost) for row in rows for cost in (row.peak_memory_bytes, row.train_seconds) if cost]
     names = [name for name, cost in found if not cost.ranked]
-    why: dict[Doubt, None] = dict.fromkeys(doubt for _, cost in found for doubt, _ in cost.left_out)
+    return not_ranked_notes(names, [doubt for _, cost in found for doubt, _ in cost.left_out], words)
+
+
+def not_ranked_notes(names: Sequence[str], doubts: Sequence[Doubt], words: Words) -> list[str]:
+    """The same of the names of what is marked, and of all reasons; nothing where there is no reason."""
+    why = dict.fromkeys(doubts)
     if not why:
         return []
     values = {

@@ -17,10 +17,10 @@ from rich.table import Table
 
 from paretune.core.errors import RecordError, said
 from paretune.records.membership import members
-from paretune.records.schema import Measurements
 from paretune.records.store import RunFolder, StudyFolder
-from paretune.report.facts import LEVEL, bounds, faults_of
-from paretune.report.tables import decided_name, state_name
+from paretune.report.costs import Costs, costs_of, measured_run
+from paretune.report.facts import LEVEL, ScoredRun, bounds, faults_of
+from paretune.report.tables import Cost, cost_of, cost_text, decided_name, ranking_notes, state_name
 from paretune.report.wording import Words
 from paretune.stats.compare import SeedScores, Verdict, compare
 from paretune.stats.intervals import crossed_interval
@@ -45,8 +45,8 @@ class TokenRow:
     difference: float | None = None
     difference_interval: tuple[float, float] | None = None
     verdict: Verdict | None = None
-    peak_memory_bytes: float | None = None
-    train_seconds: float | None = None
+    peak_memory_bytes: Cost | None = None
+    train_seconds: Cost | None = None
     stopped: tuple[tuple[str, int], ...] = ()
 
 
@@ -77,6 +77,14 @@ def token_rows(folder: StudyFolder) -> list[TokenRow]:
     for one in own.absent(set(runs)):
         stopped[one.method]["missing" if own.complete else "unfinished"] += 1
     shares = _shares(scored)
+    measured = {
+        label: [
+            measured_run(run.id, runs[run.id][1], run.measurements(), run.provenance())
+            for _, run in sorted(of_seeds.items())
+        ]
+        for label, of_seeds in scored.items()
+    }
+    costs = costs_of(study, (run for of_method in measured.values() for run in of_method))
     found = {}
     if len(shares.get(study.control, {})) > 0 and len(shares) > 1:
         # compared with the sign that makes more better, so that the verdicts are those of any metric
@@ -96,8 +104,8 @@ def token_rows(folder: StudyFolder) -> list[TokenRow]:
             )
         if comparison is not None:
             row = replace(row, verdict=comparison.verdict)
-        measured = [run.measurements() for _, run in sorted(scored[label].items())]
-        rows.append(_scored_row(row, measured, shares.get(label, {})) if measured else row)
+        own = measured[label]
+        rows.append(_scored_row(row, own, costs, shares.get(label, {})) if own else row)
     return rows
 
 
@@ -118,8 +126,8 @@ def _shares(scored: dict[str, dict[int, RunFolder]]) -> dict[str, SeedScores]:
     return dict(found)
 
 
-def _scored_row(row: TokenRow, measured: list[Measurements], shares: SeedScores) -> TokenRow:
-    scores = [one.scores["test"] for one in measured]
+def _scored_row(row: TokenRow, runs: list[ScoredRun], costs: Costs, shares: SeedScores) -> TokenRow:
+    scores = [run.measurements.scores["test"] for run in runs]
     values = [one["nll"] for one in scores]
     return replace(
         row,
@@ -127,8 +135,8 @@ def _scored_row(row: TokenRow, measured: list[Measurements], shares: SeedScores)
         nll_interval=_over_seeds_and_texts(shares),
         perplexity=float(np.mean([one["perplexity"] for one in scores])),
         bits_per_byte=float(np.mean([one["bits_per_byte"] for one in scores])),
-        peak_memory_bytes=max(one.peak_memory_bytes.value for one in measured),
-        train_seconds=float(np.mean([one.train_seconds.value for one in measured])),
+        peak_memory_bytes=cost_of(costs, runs, "memory", lambda one: one.peak_memory_bytes),
+        train_seconds=cost_of(costs, runs, "seconds", lambda one: one.train_seconds),
     )
 
 
@@ -156,7 +164,15 @@ def token_table(folder: StudyFolder, rows: list[TokenRow], words: Words) -> Tabl
     pilot = f" · {words.say('pilot')}" if study.pilot else ""
     metric = words.say("nats per token, less is better")
     title = f"{study.name}: {metric}{pilot}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption="\n".join(ranking_notes(rows, words)) or None,
+        caption_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     table.add_column(words.say("method"), no_wrap=True)
     table.add_column(words.say("quality [95 %]"), justify="right", no_wrap=True)
     table.add_column(words.say("to control"), justify="right", no_wrap=True)
@@ -174,8 +190,8 @@ def token_table(folder: StudyFolder, rows: list[TokenRow], words: Words) -> Tabl
             words.say("control") if row.control else _verdict(row.verdict, words),
             "—" if row.perplexity is None else words.number(row.perplexity, 2),
             "—" if row.bits_per_byte is None else words.number(row.bits_per_byte),
-            words.size(row.peak_memory_bytes) if row.peak_memory_bytes is not None else "—",
-            words.duration(row.train_seconds) if row.train_seconds is not None else "—",
+            cost_text(row.peak_memory_bytes, words.size),
+            cost_text(row.train_seconds, words.duration),
             ", ".join(
                 [words.count(row.seeds), *(f"{state_name(words, one)} × {words.count(n)}" for one, n in row.stopped)]
             ),
