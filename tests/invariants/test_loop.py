@@ -17,8 +17,16 @@ import pytest
 import torch
 from toy_study import CLASSES, toy_rows
 
-from paretune.core.errors import DivergedError, ReloadError
-from paretune.core.events import CheckpointSaved, Event, PhaseEnded, PhaseStarted, StepEnded, TrainingPlanned
+from paretune.core.errors import DivergedError
+from paretune.core.events import (
+    CheckpointSaved,
+    Event,
+    PhaseEnded,
+    PhaseStarted,
+    StepEnded,
+    TrainingPlanned,
+    TrainingResumed,
+)
 from paretune.data.encoding import Encoded, encode
 from paretune.methods.method import METHODS, Adaptation
 from paretune.models.classifier import EncoderClassifier
@@ -29,7 +37,7 @@ from paretune.repro.seeding import make_repeatable, torch_generator
 from paretune.tasks.classification import Classification
 from paretune.train.batches import epoch_batches, length_batches
 from paretune.train.evaluate import predict, predict_logits
-from paretune.train.loop import TrainSpec, planned_batches, train
+from paretune.train.loop import Trained, TrainSpec, planned_batches, train
 
 FLAT_LOOP = Path(__file__).parents[2] / "examples" / "flat_loop.py"
 ROWS = toy_rows(128)
@@ -187,15 +195,87 @@ def test_a_checkpoint_brings_back_all_random_states(source: str, encoded: Encode
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
-def test_a_torn_checkpoint_is_refused_by_name(source: str, encoded: Encoded, tmp_path: Path) -> None:
-    """Half a checkpoint says what it is and what to do."""
-    spec = SPEC.model_copy(update={"checkpoint_every_steps": 5})
+def _damaged(path: Path, how: str) -> None:
+    """What a power cut, a bad disk, another version or another training leaves in a checkpoint's place."""
+    blob = path.read_bytes()
+    tree = torch.load(path, weights_only=True)
+    match how:
+        case "half":
+            path.write_bytes(blob[: len(blob) // 2])
+        case "empty":
+            path.write_bytes(b"")
+        case "zeros":
+            path.write_bytes(bytes(len(blob)))
+        case "flipped":
+            path.write_bytes(blob[: len(blob) // 2] + bytes(64) + blob[len(blob) // 2 + 64 :])
+        case "no notes":
+            torch.save({name: value for name, value in tree.items() if name != "notes"}, path)
+        case "other kind":
+            torch.save([1, 2], path)
+        case "other tensors":
+            torch.save({**tree, "state": {"head.bias": tree["state"]["head.bias"]}}, path)
+        case "other shapes":
+            torch.save({**tree, "state": {**tree["state"], "head.bias": torch.zeros(9)}}, path)
+        case "other optimizer":
+            groups = tree["optimizer"]["param_groups"][:1]
+            torch.save({**tree, "optimizer": {**tree["optimizer"], "param_groups": groups}}, path)
+        case _:
+            raise AssertionError(how)
+
+
+DAMAGES = ("half", "empty", "zeros", "flipped", "no notes", "other kind", "other tensors", "other shapes")
+
+
+@pytest.mark.parametrize("how", [*DAMAGES, "other optimizer"])
+def test_a_checkpoint_that_cannot_be_read_is_named_and_training_begins_anew(
+    source: str, encoded: Encoded, tmp_path: Path, how: str
+) -> None:
+    """Every way to damage one: the training is the undisturbed one bit for bit, and says why it began anew."""
+    few = Encoded(encoded.ids[:48], encoded.pad_id)
+    spec = SPEC.model_copy(update={"checkpoint_every_steps": 4})
     path = tmp_path / "checkpoint.pt"
-    _, _, events = trained(source, encoded, spec, checkpoint=path)
-    assert [event.step for event in events if isinstance(event, CheckpointSaved)] == [5, 10, 15, 20]
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ReloadError, match=r"checkpoint\.pt cannot be read.*delete it"):
-        trained(source, encoded, spec, checkpoint=path)
+    make_repeatable(0, torch.get_num_threads())
+    whole, method, events = trained(source, few, spec, checkpoint=path)
+    assert [event.step for event in events if isinstance(event, CheckpointSaved)] == [4, 8]
+    _damaged(path, how)
+    make_repeatable(0, torch.get_num_threads())
+    again, _, later = trained(source, few, spec, checkpoint=path)
+    (told,) = [event for event in later if isinstance(event, TrainingResumed)]
+    assert told.step == 0 and told.reason and "\n" not in told.reason
+    assert "checkpoint.pt" in told.reason or how in ("other tensors", "other shapes")
+    assert steps(later) == steps(events)
+    assert all(torch.equal(one, method.state(again)[name]) for name, one in method.state(whole).items())
+
+
+def test_a_method_that_changes_more_than_its_state_holds_begins_anew(
+    source: str, encoded: Encoded, tmp_path: Path
+) -> None:
+    """As AdaLoRA, whose budget moves after each step: resumed it would go on with another; with a state of its own that
+    is the method's affair."""
+
+    class Moving(METHODS.load("lora")):  # type: ignore[misc]
+        def after_step(self, model: EncoderClassifier, step: int) -> None:
+            self.moved = step
+
+    class Whole(Moving):
+        def state(self, model: EncoderClassifier) -> dict[str, torch.Tensor]:
+            return super().state(model)
+
+    few = Encoded(encoded.ids[:48], encoded.pad_id)
+    spec = SPEC.model_copy(update={"checkpoint_every_steps": 4})
+    for kind, first in ((Moving, 1), (Whole, 9), (METHODS.load("lora"), 9)):
+        path, method = tmp_path / f"{kind.__name__}.pt", kind(kind.settings_model())
+
+        def again(method: Adaptation = method, path: Path = path) -> tuple[Trained, list[Event]]:
+            model, events = EncoderClassifier(load_encoder(source), len(CLASSES)), list[Event]()
+            method.attach(model, torch_generator(0, "init"))
+            arguments = (TASK, few, TASK.targets(LABELS)[:48], spec, 1e-3, 0, events.append, path)
+            return train(model, method, *arguments), events
+
+        again()
+        came, events = again()
+        assert steps(events)[0].step == first and came.resumed == first - 1
+        assert ("more after each step than its state holds" in came.anew) is (first == 1)
 
 
 def test_the_loop_equals_its_flat_twin(source: str, encoded: Encoded) -> None:

@@ -168,6 +168,33 @@ def test_resumed_equals_uninterrupted(bench: MakeBench, kind: str, killed_at: in
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.parametrize("how", ["gone", "half", "flipped"])
+def test_best_weights_that_are_lost_with_the_process_make_training_begin_anew(
+    bench: MakeBench, how: str, tmp_path: Path
+) -> None:
+    """A whole checkpoint beside a best epoch that cannot be read: said, and the end is that of an undisturbed run."""
+    script = [0.5, 0.8, 0.7, 0.9, 0.85, 0.6]
+    spec = SPEC.model_copy(update={"checkpoint_every_steps": 4})
+    whole, torn = bench(script), bench(script)
+    whole.folder = tmp_path / "whole"
+    wanted = whole.train(spec)
+    checkpoint = tmp_path / "checkpoint.pt"
+    with pytest.raises(Stopped):
+        torn.train(spec, 11, checkpoint)
+    (best,) = tmp_path.glob("best-*.pt")
+    if how == "gone":
+        best.unlink()
+    else:
+        blob = best.read_bytes()
+        middle = len(blob) // 2
+        best.write_bytes(blob[:500] if how == "half" else blob[:middle] + bytes(64) + blob[middle + 64 :])
+    trained = torn.train(spec, None, checkpoint)
+    assert trained.resumed == 0 and "best-2.pt cannot be read" in trained.anew
+    assert (trained.best, trained.epochs) == (wanted.best, wanted.epochs)
+    ours, theirs = torn.method.state(torn.model), whole.method.state(whole.model)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_words_of_the_validation_texts_alone_are_read_and_decay_as_the_dense_optimizers(
     tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -83,6 +83,14 @@ class TrainingStopped:
 
 
 @dataclass(frozen=True)
+class TrainingResumed:
+    """Training goes on after the `step` of a checkpoint; 0 with the reason: it could not, and begins anew."""
+
+    step: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class CheckpointSaved:
     """A checkpoint from which the run can go on."""
 
@@ -97,6 +105,7 @@ Event = (
     | EvaluationEnded
     | EpochEvaluated
     | TrainingStopped
+    | TrainingResumed
     | CheckpointSaved
 )
 Listener = Callable[[Event], None]

@@ -125,11 +125,12 @@ class Adaptation(Method):
         if own.keys() != state.keys():
             odd = sorted(own.keys() ^ state.keys())[0]
             raise ReloadError(said(f"saved tensors differ from the model's at {odd!r}", "the same names"))
+        for name, parameter in own.items():
+            if parameter.shape != state[name].shape:
+                given = f"saved {name!r} has shape {tuple(state[name].shape)}"
+                raise ReloadError(said(given, f"{tuple(parameter.shape)}"))
         with torch.no_grad():
             for name, parameter in own.items():
-                if parameter.shape != state[name].shape:
-                    given = f"saved {name!r} has shape {tuple(state[name].shape)}"
-                    raise ReloadError(said(given, f"{tuple(parameter.shape)}"))
                 parameter.copy_(state[name])
 
     def delta(self, model: EncoderClassifier) -> Delta:
@@ -162,6 +163,13 @@ class Adaptation(Method):
     def after_step(self, model: EncoderClassifier, step: int) -> None:
         """Called after each optimizer step (AdaLoRA-like methods move their budget here)."""
         return None
+
+    @property
+    def resumes(self) -> bool:
+        """Whether `state` holds all that an interrupted training goes on from. A method with an `after_step` of its own
+        moves something else, which only a `state` of its own could hold; without one its training begins anew."""
+        moves = type(self).after_step is not Adaptation.after_step
+        return not moves or type(self).state is not Adaptation.state
 
 
 class Fitted(Adaptation):

@@ -62,6 +62,8 @@ STUDY_FILE = "study.json"
 EXPLORATION_FILE = "explore.json"
 EXAMPLES_FILE = "examples.json"
 EARLIER_FILE = "earlier.parquet"
+CHECKPOINT_FILE = "checkpoint.pt"
+EARLIER_EVENTS_FILE = "events-before.jsonl"  # of an attempt that was killed, until it is gone on from
 MEASUREMENTS_FILE = "measurements.json"
 PREDICTIONS_FILE = "predictions.parquet"
 FROZEN = "frozen"
@@ -292,6 +294,24 @@ class RunFolder:
     def clear_events(self) -> None:
         """Begin a run anew: what a killed attempt left is not mixed with the next."""
         (self.path / "events.jsonl").unlink(missing_ok=True)
+        (self.path / EARLIER_EVENTS_FILE).unlink(missing_ok=True)
+
+    def set_events_aside(self) -> None:
+        """Begin a run that may go on from a checkpoint: keep the curves of what was killed until that is known."""
+        known = {
+            (line["event"], line["step"]): line
+            for line in (*self.events(EARLIER_EVENTS_FILE), *self.events())
+            if line["event"] in ("StepEnded", "EpochEvaluated")
+        }
+        write_atomically(self.path / EARLIER_EVENTS_FILE, "".join(json.dumps(line) + "\n" for line in known.values()))
+        (self.path / "events.jsonl").unlink(missing_ok=True)
+
+    def recall_events(self, step: int) -> None:
+        """Take the curves of a killed attempt back as far as a step; what it did after it is done again."""
+        lines = [line for line in self.events(EARLIER_EVENTS_FILE) if line["step"] <= step]
+        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+        (self.path / EARLIER_EVENTS_FILE).unlink(missing_ok=True)
 
     def keep_events_through(self, phase: Phase) -> None:
         """Begin the stage after a phase anew: cut off what follows the phase's end, torn lines included."""
@@ -302,9 +322,9 @@ class RunFolder:
         kept = found[: ends[-1] + 1] if ends else found
         write_atomically(self.path / "events.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
-    def events(self) -> list[JsonObject]:
-        """All whole lines; a torn one is left out."""
-        path = self.path / "events.jsonl"
+    def events(self, name: str = "events.jsonl") -> list[JsonObject]:
+        """All whole lines of the file; a torn one is left out."""
+        path = self.path / name
         if not path.exists():
             return []
         found: list[JsonObject] = []

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from paretune.core.config import validated
 from paretune.core.errors import RecordError, ReloadError, said
-from paretune.core.events import EvaluationEnded, Event, Listener, PhaseEnded, PhaseStarted
+from paretune.core.events import EvaluationEnded, Event, Listener, PhaseEnded, PhaseStarted, TrainingResumed
 from paretune.core.memory import return_free_memory
 from paretune.data.encoding import Encoded
 from paretune.data.prepare import Prepared
@@ -61,6 +61,8 @@ class Desk:
 
     def emit(self, event: Event) -> None:
         self.meter(event)
+        if isinstance(event, TrainingResumed):
+            self.folder.recall_events(event.step)
         self.folder.append_event(event, time.perf_counter() - self.began)
 
     def shelf(self, counted: bool = False) -> Shelf | None:

@@ -66,11 +66,7 @@ def learnt(desk: Desk, method: Adaptation) -> tuple[EncoderClassifier, list[str]
     precision = chosen_precision(desk.train_spec.precision)
     witness = Witness(model, encoded["validation"], precision, encoded["train"])
     checkpoint = desk.folder.path / "checkpoint-earlier.pt"
-    notes = (
-        ["its earlier task was resumed from a checkpoint: its cost is the sum of its parts"]
-        if checkpoint.exists()
-        else []
-    )
+    notes: list[str] = []
     if isinstance(method, Fitted):
         steps = 1
         fitted(desk, method, model, encoded, precision, _as_one_phase(desk.emit), None)
@@ -83,6 +79,10 @@ def learnt(desk: Desk, method: Adaptation) -> tuple[EncoderClassifier, list[str]
             watch=desk.watch(encoded["validation"], desk.folder.path / "best-earlier.pt"),
         )  # fmt: skip
         steps = trained.steps
+        if trained.resumed:
+            notes.append("its earlier task was resumed from a checkpoint: its cost is the sum of its parts")
+        if trained.anew:
+            notes.append(f"its earlier task was interrupted and begun anew, not from its checkpoint: {trained.anew}")
     notes += witness.check(model, steps)
     part = desk.folder.adapter / f"{FOLDER}.part"
     keep(desk, method, model, part, encoded["validation"], precision)

@@ -39,6 +39,7 @@ from paretune.models.tokenizer import read_tokenizer
 from paretune.records.exploration import Exploration
 from paretune.records.schema import NEWEST_VERSION, SCHEMA_VERSION, EarlierRecord, ExampleText, Stage, StudyRecord
 from paretune.records.store import (
+    CHECKPOINT_FILE,
     EARLIER_FILE,
     EXAMPLES_FILE,
     EXPLORATION_FILE,
@@ -270,7 +271,10 @@ class Runner:
             run.sweep()
             self._name_what_is_lost(run, job)
             if job.stage == "trained" or job.spec.family == "baseline":
-                run.clear_events()
+                if (run.path / CHECKPOINT_FILE).exists():
+                    run.set_events_aside()
+                else:
+                    run.clear_events()
                 (run.path / "status").unlink(missing_ok=True)
             else:
                 run.keep_events_through("save")

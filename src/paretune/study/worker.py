@@ -45,7 +45,7 @@ from paretune.records.schema import (
     SettingChoice,
     Stage,
 )
-from paretune.records.store import RunFolder
+from paretune.records.store import CHECKPOINT_FILE, RunFolder
 from paretune.repro.provenance import processor_name, provenance
 from paretune.repro.seeding import make_repeatable, torch_generator
 from paretune.study import earlier
@@ -71,6 +71,9 @@ from paretune.train.loop import Trained, train
 
 RESUMED = "resumed from a checkpoint: its cost is the sum of its parts"
 RESUMED_UNMEASURED = "resumed from a checkpoint, and not all of its parts were measured here: its cost is an estimate"
+
+
+ANEW = "interrupted and begun anew, not from its checkpoint: "
 
 
 def _measurements(
@@ -145,7 +148,7 @@ def _train(desk: Desk, method: Adaptation, first: Desk | None) -> None:
     model, notes = _fresh_model(desk, method, first)
     predicted = _predicted(desk, method, model, encoded, precision)
     witness = Witness(model, encoded["validation"], precision, encoded["train"])
-    checkpoint = desk.folder.path / "checkpoint.pt"
+    checkpoint = desk.folder.path / CHECKPOINT_FILE
     came_of_it: dict[str, object] = {"predicted": predicted}
     if isinstance(method, Fitted):
         choice, engine = fitted(desk, method, model, encoded, precision, desk.emit, desk.shelf(counted=True))
@@ -156,13 +159,14 @@ def _train(desk: Desk, method: Adaptation, first: Desk | None) -> None:
             "train_tokens": int(encoded["train"].lengths_n.sum()),
         }
     else:
-        resumed = checkpoint.exists()
         trained = _went_through_steps(desk, method, model, encoded, checkpoint)
         engine, steps = trained.engine, trained.steps
         came_of_it["epochs"] = EpochChoice(most=trained.most, run=trained.epochs, best=trained.best)
-        if resumed:
+        if trained.resumed:
             desk.meter.stretch()
             notes.append(RESUMED if desk.meter.whole else RESUMED_UNMEASURED)
+        if trained.anew:
+            notes.append(ANEW + trained.anew)
     notes += witness.check(model, steps)
     desk.emit(PhaseStarted("eval"))
     found_nc = predict(model, desk.task, encoded["validation"], precision, desk.shelf())

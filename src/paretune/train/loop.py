@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 
 from paretune.core.config import Settings
-from paretune.core.errors import DivergedError
+from paretune.core.errors import DivergedError, ReloadError, said
 from paretune.core.events import (
     CheckpointSaved,
     EpochEvaluated,
@@ -26,6 +26,7 @@ from paretune.core.events import (
     PhaseStarted,
     StepEnded,
     TrainingPlanned,
+    TrainingResumed,
     TrainingStopped,
 )
 from paretune.core.memory import return_free_memory
@@ -37,7 +38,16 @@ from paretune.models.surgery import trainable
 from paretune.tasks.task import Task
 from paretune.train.active_vocabulary import active_vocabulary
 from paretune.train.batches import epoch_batches
-from paretune.train.checkpoint import Costs, checkpoint_bytes, read_checkpoint, write_checkpoint
+from paretune.train.checkpoint import (
+    Checkpoint,
+    Costs,
+    check_whole,
+    checkpoint_bytes,
+    read_checkpoint,
+    restore_optimizer,
+    restore_random,
+    write_checkpoint,
+)
 from paretune.train.evaluate import outputs_while_training
 from paretune.train.fast_encoder import EngineChoice, fast_path
 from paretune.train.frozen_prefix import Inputs, Shelf, inputs_of
@@ -83,13 +93,16 @@ class TrainSpec(Settings):
 @dataclass(frozen=True)
 class Trained:
     """What came of a training: its engine, the optimizer steps behind the weights that it left, the most epochs it
-    might have had, those that it went through, and the one whose weights it left."""
+    might have had, those that it went through, and the one whose weights it left. `resumed`: after which step of a
+    checkpoint it went on; `anew`: why it began anew although there was one."""
 
     engine: EngineChoice
     steps: int
     most: int
     epochs: int
     best: int
+    resumed: int = 0
+    anew: str = ""
 
 
 def planned_batches(encoded: Encoded, spec: TrainSpec, seed: int) -> list[list[int]]:
@@ -114,7 +127,8 @@ def train(
     costs: Costs | None = None,
     watch: Watch | None = None,
 ) -> Trained:
-    """Train in place. A checkpoint that is there is resumed from.
+    """Train in place. A checkpoint that is there is resumed from; where it cannot be read, training begins anew, and
+    what came of it says so.
 
     `shelf` is where what frozen blocks give is kept, `costs` who writes into a checkpoint what was spent until then.
     `watch` is by what training is stopped, after `spec.patience` epochs without an improvement, which leaves the
@@ -136,20 +150,28 @@ def train(
         ):
             if way.fast is None and spec.activation_checkpointing:
                 model.checkpoint_plain_blocks()
-            optimizer = adamw(method.parameter_groups(model, learning_rate, spec.head_learning_rate, spec.weight_decay))
+
+            def groups() -> list[dict[str, object]]:
+                return method.parameter_groups(model, learning_rate, spec.head_learning_rate, spec.weight_decay)
+
+            optimizer = adamw(groups())
             moving = list(trainable(model).values())
-            first, decay = 1, 1.0
+            first, decay, anew = 1, 1.0, ""
             if checkpoint is not None and checkpoint.exists():
-                resumed = read_checkpoint(checkpoint, optimizer)
-                method.load_state(model, resumed.state)
-                first, decay = resumed.step + 1, float(resumed.notes["decay"])
-                if costs is not None:
-                    costs.resume(resumed.cost)
-                if early is not None:
-                    early.restore(resumed.notes["early"])
-            elif early is not None:
+                try:
+                    resumed = _resumed(checkpoint, model, method, optimizer, early)
+                except ReloadError as error:
+                    anew = str(error)
+                    optimizer = adamw(groups())
+                else:
+                    first, decay = resumed.step + 1, float(resumed.notes["decay"])
+                    if costs is not None:
+                        costs.resume(resumed.cost)
+            if early is not None and first == 1:
                 early.forget()
             emit(TrainingPlanned(steps=len(batches), epochs=spec.epochs, train_examples=len(encoded)))
+            if anew or first > 1:
+                emit(TrainingResumed(first - 1, anew))
             emit(PhaseStarted("step"))
             step = first - 1
             while step < len(batches) and not (early is not None and early.done):
@@ -194,7 +216,41 @@ def train(
         return_free_memory()
     model.eval()
     kept = (spec.epochs, step) if early is None else (early.best_epoch, early.best_step)
-    return Trained(engine, kept[1], spec.epochs, step // per_epoch, kept[0])
+    return Trained(engine, kept[1], spec.epochs, step // per_epoch, kept[0], first - 1, anew)
+
+
+def _resumed(
+    checkpoint: Path,
+    model: EncoderClassifier,
+    method: Adaptation,
+    optimizer: torch.optim.Optimizer,
+    early: EarlyStopping | None,
+) -> Checkpoint:
+    """Put everything where it was at a checkpoint. Where that cannot be, weights and generators are as they were.
+
+    Raises:
+        ReloadError: the checkpoint or the best weights beside it are torn or another training's, or do not hold all
+            that the method goes on from.
+    """
+    if not method.resumes:
+        given = f"{checkpoint.name}: a method that changes more after each step than its state holds"
+        raise ReloadError(said(given, "a method whose training can be resumed"))
+    found = read_checkpoint(checkpoint)
+    if not {"decay", "early"} <= found.notes.keys() or bool(found.notes["early"]) is (early is None):
+        raise ReloadError(said(f"{checkpoint.name} is of another form", "a checkpoint of this run"))
+    if early is not None:
+        early.restore(found.notes["early"])
+    try:
+        if early is not None and early.best_epoch:
+            check_whole(early.file(early.best_epoch))
+        restore_optimizer(found, checkpoint, optimizer)
+        method.load_state(model, found.state)
+    except ReloadError:
+        if early is not None:
+            early.begin()
+        raise
+    restore_random(found)
+    return found
 
 
 def _epoch_ended(

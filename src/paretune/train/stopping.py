@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
@@ -84,7 +85,7 @@ class EarlyStopping:
         file = self.file(self.best_epoch)
         try:
             return torch.load(file, weights_only=True, mmap=True)
-        except (OSError, RuntimeError, ValueError, EOFError) as error:
+        except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
             given = f"{file}, the weights of epoch {self.best_epoch}, cannot be read ({error})"
             raise ReloadError(said(given, "what training wrote", do="run the study again")) from error
 
@@ -102,6 +103,10 @@ class EarlyStopping:
             "best_step": self.best_step,
             "decay": self.decay,
         }
+
+    def begin(self) -> None:
+        """Forget what was restored, so that a training begins with the first epoch."""
+        self.scores, self.best_epoch, self.best_step, self.decay = [], 0, 0, 1.0
 
     def restore(self, tree: JsonObject) -> None:
         """Go on from what `state` gave."""
