@@ -18,6 +18,7 @@ import torch
 from method_contract import ROWS, bare, train_toy
 from peft import LoraConfig, PeftConfig, TaskType, get_peft_model
 from torch import Tensor
+from toy_study import CLASSES
 
 from paretune.core.errors import ConfigError
 from paretune.data.encoding import Encoded, encode
@@ -29,6 +30,7 @@ from paretune.models.surgery import freeze, linear_names, trainable
 from paretune.models.tokenizer import read_tokenizer
 from paretune.repro.seeding import torch_generator
 from paretune.study.predict import way_of
+from paretune.tasks.classification import Classification
 from paretune.train.evaluate import Witness, predict_logits
 from paretune.train.fast_encoder import fast_path
 
@@ -189,6 +191,35 @@ def test_an_engine_gives_the_plain_modules_numbers_or_says_that_it_does_not_know
     assert way_of(counted, "fp32") == ("rounded" if row.fast else "padded")
     base = sum(one.numel() for one in bare(source).encoder.parameters())
     assert counted.inserted == counted.total - base
+
+
+@pytest.mark.parametrize("name", ["lora", "dora"])
+def test_gradients_of_a_balanced_loss_are_those_of_rows_that_count_more_often(
+    source: str, encoded: Encoded, name: str
+) -> None:
+    """A class of a third of the rows weighs as if each of its rows stood there twice, in both engines."""
+    model = attached(VARIANTS[name], source)
+    perturb(model)
+    rows = list(range(6))
+    labels = ["bank", "oil", "bank", "bank", "oil", "bank"]
+    task = Classification(CLASSES)
+    balanced, targets_b = task.balanced(labels), task.targets(labels)
+    double = [*rows, 1, 4]  # 4 of each: per row 6/(2·4) and 6/(2·2), one twice the other
+
+    def gradients(loss: Tensor) -> dict[str, Tensor]:
+        model.zero_grad()
+        loss.backward()
+        return {name: one.grad.clone() for name, one in trainable(model).items() if one.grad is not None}
+
+    logits_bc = model.head(model.pooled(*encoded.padded(double)))
+    wanted = gradients(task.loss_sum(logits_bc, targets_b[double]) * 0.75)
+    with fast_path(model, "fp32") as way:
+        assert (way.fast is not None) is VARIANTS[name].fast
+        found = gradients(balanced.loss_sum(model.head(model.pooled(*encoded.padded(rows))), targets_b))
+    assert found.keys() == wanted.keys() and found
+    for tensor, gradient in wanted.items():
+        scale = max(1.0, float(gradient.abs().max()))
+        torch.testing.assert_close(found[tensor] / scale, gradient / scale, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from paretune.models.loading import load_encoder
 from paretune.models.surgery import linear_names, trainable
 from paretune.models.tokenizer import read_tokenizer
 from paretune.repro.seeding import torch_generator
+from paretune.stats.metrics import METRICS
 from paretune.train.evaluate import Witness
 from paretune.train.loop import TrainSpec
 
@@ -417,6 +418,36 @@ def test_a_probe_weighs_classes_alike_only_where_the_metric_does() -> None:
     assert {"balanced" in one for one in alike.trials} == {True, False}
     assert not any("balanced" in one for one in counted.trials)
     assert len(alike.trials) == 2 * 2 * 4 + alike.extended
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_which_metrics_weigh_classes_alike(metric: str) -> None:
+    """Macro-F1 does: there alone TF-IDF and the probe try balanced weights."""
+    rows = [features(count, seed, shares=(0.9, 0.07, 0.03)) for count, seed in ((90, 0), (60, 1))]
+    _, choice = probed(*rows, metric)
+    tfidf = Tfidf(TfidfSettings(strengths=(1.0,)))
+    texts = toy_rows(60)
+    told = tfidf.fit(*[([text for text, _ in texts], [label for _, label in texts])] * 2, CLASSES, 0, metric)
+    assert told is not None
+    for one in (choice, told):
+        assert any("balanced" in name for name in one.trials) is (metric == "macro_f1")
+        assert one.setting["class_weights"] in ({"none", "balanced"} if metric == "macro_f1" else {"none"})
+
+
+def test_balanced_weights_are_scikit_learns_and_change_what_is_learnt() -> None:
+    """Where they are chosen the head is scikit-learn's `class_weight="balanced"`; rare classes are answered more."""
+    train, validation = (features(count, seed, shares=(0.94, 0.03, 0.03)) for count, seed in ((400, 0), (400, 1)))
+    train, validation = (FeatureRows(unit_length(one.features_nh), one.labels) for one in (train, validation))
+    model, choice = probed(train, validation, "macro_f1", pooling="mean_unit", strengths=[0.05])
+    assert choice.setting["class_weights"] == "balanced" and choice.setting["strength"] == 0.05
+    plain, _ = probed(train, validation, "accuracy", pooling="mean_unit", strengths=[0.05])
+    direct = LogisticRegression(C=0.05, tol=1e-8, max_iter=10_000, class_weight="balanced")
+    direct.fit(train.features_nh.double().numpy(), list(train.labels))
+    wanted_mc = direct.predict_proba(validation.features_nh.double().numpy())[:, ::-1]
+    found_mc = head_probabilities(model, validation)
+    np.testing.assert_allclose(found_mc, wanted_mc, atol=2e-4)
+    rare = (found_mc.argmax(1) != 2).sum(), (head_probabilities(plain, validation).argmax(1) != 2).sum()
+    assert rare[0] > rare[1], "c0, the frequent class, stands last"
 
 
 def test_an_edge_extends_the_strengths_and_says_so_when_it_is_one_still() -> None:

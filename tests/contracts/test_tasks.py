@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
+from sklearn.utils.class_weight import compute_sample_weight
 
-from paretune.core.errors import DataError, UnknownNameError
+from paretune.core.errors import ConfigError, DataError, UnknownNameError
 from paretune.data.encoding import Encoded
 from paretune.tasks.classification import Classification
 from paretune.tasks.task import TASKS, Task
@@ -88,6 +89,25 @@ def test_the_loss_is_cross_entropy() -> None:
     task = Classification(LABELS)
     loss = task.loss_sum(torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]]), torch.tensor([1, 0]))
     assert float(loss) == pytest.approx(np.log(3) - np.log(np.exp(2) / (np.exp(2) + 2)), rel=1e-6)
+
+
+def test_a_balanced_loss_is_scikit_learns() -> None:
+    """Of unequal classes, one of which training lacks: the log-loss with scikit-learn's own weights, of mean 1."""
+    labels = ["a"] * 70 + ["b"] * 30  # no "c"
+    task = Classification(LABELS)
+    logits_nc = torch.randn((100, 3), generator=torch.Generator().manual_seed(0))
+    weights_n = compute_sample_weight("balanced", labels)
+    loss = task.balanced(labels).loss_sum(logits_nc, task.targets(labels)) / task.units([1] * 100)
+    wanted = log_loss(labels, torch.softmax(logits_nc.double(), -1).numpy(), sample_weight=weights_n, labels=LABELS)
+    assert float(loss) == pytest.approx(wanted, rel=1e-5) and weights_n.mean() == pytest.approx(1)
+    assert float(loss) != pytest.approx(float(task.loss_sum(logits_nc, task.targets(labels))) / 100, rel=1e-3)
+    assert torch.isfinite(task.balanced(labels).loss_sum(logits_nc, task.targets(["c"] * 100)))
+
+
+def test_a_task_without_classes_has_no_class_weights() -> None:
+    """One line says what to give instead."""
+    with pytest.raises(ConfigError, match=r'class_weights = "balanced".*a task with classes.*"none"'):
+        TASKS.load("next_token")(LABELS).balanced(["a"])
 
 
 def test_an_unknown_task_suggests_the_nearest() -> None:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.utils.class_weight import compute_sample_weight
 from toy_study import study_text, toy_rows, write_csv
 
 from paretune.data.prepare import prepare, save
+from paretune.measure.meter import Meter
+from paretune.methods.method import Adaptation
 from paretune.models.sources import model_digest
 from paretune.records.store import RunFolder, StudyFolder
 from paretune.study import worker
-from paretune.study.design import read_study_file, run_spec
+from paretune.study.design import make_method, read_study_file, run_spec
+from paretune.study.desk import Desk, built, encoded_splits
+from paretune.tasks.classification import Classification
 from paretune.train import loop
+from paretune.train.checkpoint import write_checkpoint
+from paretune.train.evaluate import predict_logits
+from paretune.train.loop import planned_batches
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +47,9 @@ def _as_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 class Bench:
     """A toy study on disk, and one run of it."""
 
-    def __init__(self, place: Path, model: Path, table: str, training: str = "") -> None:
-        write_csv(place / "toy.csv", toy_rows(90))
+    def __init__(self, place: Path, model: Path, table: str, training: str = "", unequal: bool = False) -> None:
+        rows = toy_rows(90)
+        write_csv(place / "toy.csv", [one for at, one in enumerate(rows) if not unequal or at % 3 == 0 or at % 9 < 3])
         text = study_text(f"path:{model}", {"one": table}, training=training)
         (place / "toy.toml").write_text(text)
         study = read_study_file(place / "toy.toml")
@@ -251,6 +261,92 @@ def test_a_resumed_run_costs_what_its_parts_cost(
         assert (found.train_tokens, found.padding_ratio) == (whole.train_tokens, whole.padding_ratio)
     elif killed_at == "first":
         assert found.steps == whole.steps, "what was measured is stretched to all steps"
+
+
+def test_class_weights_are_trained_with_and_recorded(tmp_path: Path, tiny_model: Path) -> None:
+    """The first step's loss is the weighted one of its rows by scikit-learn; the run's spec says so and is another."""
+    kinds = {}
+    for wanted in ("none", "balanced"):
+        (tmp_path / wanted).mkdir()
+        training = f'class_weights = "{wanted}"\nmicro_batch_size = 7'
+        bench = kinds[wanted] = Bench(tmp_path / wanted, tiny_model, 'kind = "lora"', training, unequal=True)
+        assert bench.work("trained") == "ok: "
+        assert bench.run.spec().train["class_weights"] == wanted
+    assert kinds["none"].run.id != kinds["balanced"].run.id
+    desk = Desk(bench.run, bench.run.spec(), bench.prepared, Meter(), Classification(bench.prepared.labels), 0.0)
+    encoded = encoded_splits(desk, ["train"])["train"]
+    labels = bench.prepared.splits["train"].labels
+    rows = planned_batches(encoded, desk.train_spec, 0)[0]
+    method = make_method("lora", {})
+    assert isinstance(method, Adaptation)
+    chances_nc = torch.softmax(predict_logits(built(desk, method), encoded, "fp32"), -1).double().numpy()
+    for wanted, one in kinds.items():
+        loss = next(event["loss"] for event in one.run.events() if event["event"] == "StepEnded")
+        weights_n = compute_sample_weight("balanced" if wanted == "balanced" else None, list(labels))
+        right_n = [chances_nc[row, desk.data.labels.index(labels[row])] for row in rows]
+        by_hand = sum(-math.log(right) * weights_n[row] for right, row in zip(right_n, rows, strict=True)) / len(rows)
+        assert loss == pytest.approx(by_hand, rel=1e-4), wanted
+
+
+class Killing:
+    """Writes checkpoints, and kills the process after so many."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def __call__(self, path: Path, blob: bytes) -> None:
+        write_checkpoint(path, blob)
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def test_a_killed_training_keeps_its_curves_and_its_best_epoch(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the runner begins it again: every step and epoch stands once, as in a run that nobody killed, and the
+    predictions are its own bit for bit; killed twice, too. From a torn checkpoint the run begins anew and says so."""
+    training = "checkpoint_every_steps = 3\npatience = 2"
+
+    def made(name: str) -> Bench:
+        (tmp_path / name).mkdir()
+        file = tmp_path / name
+        bench = Bench(file, tiny_model, 'kind = "full"\nlearning_rate = 2e-3', training)
+        spec = bench.run.spec()
+        bench.run = bench.folder.run(spec.model_copy(update={"train": {**spec.train, "epochs": 4}}))
+        bench.run.write_spec(spec.model_copy(update={"train": {**spec.train, "epochs": 4}}))
+        return bench
+
+    def curves(bench: Bench) -> list[object]:
+        return [
+            (one["event"], one["step"], one.get("loss"), one.get("scores"))
+            for one in bench.run.events()
+            if one["event"] in ("StepEnded", "EpochEvaluated", "TrainingStopped")
+        ]
+
+    whole, torn, lost = made("whole"), made("torn"), made("lost")
+    assert whole.work("trained") == "ok: "
+    assert whole.work("scored") == "ok: "
+    for bench in (torn, lost):
+        for _ in range(2):
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(loop, "write_checkpoint", Killing(after=2))
+                bench.work("trained")
+            bench.run.set_events_aside()
+        checkpoint = bench.run.path / "checkpoint.pt"
+        if bench is lost:
+            checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+        assert bench.work("trained") == "ok: "
+        assert bench.work("scored") == "ok: "
+        assert curves(bench) == curves(whole)
+        assert not list(bench.run.path.glob("events-*")) and not checkpoint.exists()
+        assert bench.run.predictions().equals(whole.run.predictions())
+        assert bench.run.validation().equals(whole.run.validation())
+        found = bench.run.measurements()
+        assert (found.epochs, found.steps) == (whole.run.measurements().epochs, whole.run.measurements().steps)
+        assert found.train_seconds.grade == "counter"
+        said = ("begun anew", "sum of its parts") if bench is lost else ("sum of its parts", "begun anew")
+        assert any(said[0] in note for note in found.notes) and not any(said[1] in note for note in found.notes)
 
 
 def test_a_fitted_head_in_two_stages(tmp_path: Path, tiny_model: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fabricated_study import write_study
 
+from paretune.records.schema import SettingChoice
 from paretune.records.store import StudyFolder
 from paretune.report.answer import answer
 from paretune.report.cost_sheets import search_sheet
@@ -33,6 +34,32 @@ def test_an_edge_and_a_tie_are_said_beside_the_answer(tmp_path: Path, lang: str,
     assert edge in said and tie in said
     notes = " ".join(search_sheet(gather(StudyFolder(folder)), Words(lang)).notes)
     assert edge in notes and tie in notes
+
+
+@pytest.mark.parametrize(
+    ("lang", "chosen", "note"),
+    [
+        ("en", "classes weigh alike, features of length 1", "every class"),
+        ("ru", "классы весят поровну, признаки", "все классы"),
+    ],
+)
+def test_class_weights_are_shown(tmp_path: Path, lang: str, chosen: str, note: str) -> None:
+    """Those that TF-IDF or a probe chose in the table of the search, those of training below it."""
+    study = StudyFolder(write_study(tmp_path))
+    words = Words(lang)
+    assert note not in " ".join(search_sheet(gather(study), words).notes)
+    setting = {"features": "of length 1", "class_weights": "balanced", "strength": 10.0}
+    for run in study.runs():
+        if run.spec().method == "tfidf":
+            choice = SettingChoice(setting=setting, trials={"one": 0.9}, tied=[], extended=0, edge=False)
+            run.write_measurements(run.measurements().model_copy(update={"choice": choice}))
+    (line,) = [line for line in search_sheet(gather(study), words).rows if line[0].text == "tfidf"]
+    assert line[1].text.startswith("C = 10, ") and chosen in line[1].text
+    record = study.study()
+    train = {**record.spec.get("train", {}), "class_weights": "balanced"}
+    study.write_study(record.model_copy(update={"spec": {**record.spec, "train": train}}))
+    sheet = search_sheet(gather(study), words)
+    assert any(note in one and "class_weights" in one for one in sheet.notes)
 
 
 def test_records_of_the_older_rule_say_so(tmp_path: Path) -> None:

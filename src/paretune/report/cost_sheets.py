@@ -14,7 +14,7 @@ from paretune.core.events import PHASES
 from paretune.records.plan_errors import PlanError, error_of
 from paretune.records.schema import Grade, Latency, Selection
 from paretune.report.facts import MethodFacts, StudyFacts
-from paretune.report.search_notes import open_search, rule_note
+from paretune.report.search_notes import fitted_setting, open_search, rule_note, weights_note
 from paretune.report.sheets import Cell, Sheet, name_cell, or_not_measured
 from paretune.report.tables import Cost, MethodRow, cost_text, doubts_text, metric_name, ranking_notes, state_name
 from paretune.report.wording import Words
@@ -128,7 +128,7 @@ def search_sheet(facts: StudyFacts, words: Words) -> Sheet:
         lines.append(
             (
                 Cell(method.label, kind="name"),
-                Cell(words.rate(selection.learning_rate) if selection else "—"),
+                Cell(words.rate(selection.learning_rate) if selection else fitted_setting(method, words) or "—"),
                 Cell("; ".join(trials) or "—"),
                 Cell(words.count(len(selection.trials)) if selection else "—"),
                 Cell(words.duration(selection.trial_seconds) if selection else "—"),
@@ -149,6 +149,8 @@ def search_sheet(facts: StudyFacts, words: Words) -> Sheet:
     notes = [note]
     if rule := rule_note(facts, words):
         notes.append(rule)
+    if weights := weights_note(facts, words):
+        notes.append(weights)
     notes += open_search(facts, words)
     if edge := [one.method for one in facts.study.selections if one.rule is None and at_the_edge(one)]:
         notes.append(

@@ -20,6 +20,30 @@ def at_the_edge(method: MethodFacts) -> bool:
     return any(choice is not None and choice.edge for choice in choices)
 
 
+def fitted_setting(method: MethodFacts, words: Words) -> str:
+    """What a fitted method chose for itself, each different choice of its seeds once; empty where it chose nothing."""
+    found: list[str] = []
+    for run in method.runs.values():
+        choice = run.measurements.choice
+        if choice is None or "strength" not in choice.setting:
+            continue
+        parts = [f"C = {float(choice.setting['strength']):g}"]
+        if choice.setting.get("class_weights") == "balanced":
+            parts.append(words.say("classes weigh alike"))
+        if choice.setting.get("features") == "of length 1":
+            parts.append(words.say("features of length 1"))
+        found.append(", ".join(parts))
+    return "; ".join(dict.fromkeys(found))
+
+
+def weights_note(facts: StudyFacts, words: Words) -> str:
+    """That training weighed classes alike; empty where it did not."""
+    train = facts.study.spec.get("train", {})
+    if not isinstance(train, dict) or train.get("class_weights", "none") == "none":
+        return ""
+    return words.say("In training every class weighs alike in the loss, whatever its share (`class_weights`).")
+
+
 def open_search(facts: StudyFacts, words: Words) -> list[str]:
     """Sentences for beside the answer; none where nothing is open, or the records are of the older rule."""
     found: list[str] = []
