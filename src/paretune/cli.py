@@ -46,6 +46,11 @@ def study(
     json_line: JsonFlag = False,
 ) -> None:
     """Run what is missing of a study, then report; exit code 3 if something stays undecided or without a result."""
+    from paretune.study.first_look import first_look
+
+    spoken, data = language(lang), data_folder(data)
+    first_look(file, data)
+
     from rich.console import Console
 
     from paretune.report.build import answer, build
@@ -56,9 +61,8 @@ def study(
     from paretune.study.progress import Terminal
     from paretune.study.runner import run_study
 
-    spoken = language(lang)
     command = f"paretune study {file}" + (" --data DATA" if data else "")
-    folder = run_study(read_study_file(file, data_folder(data)), runs, Terminal(Console(stderr=True), spoken), command)
+    folder = run_study(read_study_file(file, data), runs, Terminal(Console(stderr=True), spoken), command)
     if folder.study().metric in TOKEN_METRICS:
         cli_looking.tell_tokens(folder, spoken, json_line)
         return

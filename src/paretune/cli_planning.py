@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from paretune.cli_options import JsonFlag, say_json
+from paretune.cli_options import JsonFlag, data_folder, say_json
 
 
 def plan(
@@ -40,13 +40,14 @@ def plan(
     The first call for a model measures some steps on this machine, at most 30 s for each number format. Exit code 3 if
     a method fits with no setting.
     """
+    from paretune.study.first_look import first_look
+
+    first_look(file, data_folder(data))
+
     from rich.console import Console
 
-    from paretune.core.errors import UsageError, said
     from paretune.study.plan_command import plan_command
 
-    if data is not None and not data.is_dir():
-        raise UsageError(said(f"--data {data}", "a folder that exists"))
     notes = Console(stderr=True)
     lines, tree, fits = plan_command(
         file,

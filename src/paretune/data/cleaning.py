@@ -23,13 +23,16 @@ import hashlib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from datasketch import MinHash, MinHashLSH
 
 from paretune.core.text import is_blank
 from paretune.data.sources import Rows
 from paretune.records.exploration import CleaningStep
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 SHINGLE_CHARACTERS = 5
 NEAR_JACCARD = 0.8
@@ -114,6 +117,8 @@ class NearIndex:
     """Finds the texts of a collection that are nearly a given one."""
 
     def __init__(self, texts: Sequence[str]) -> None:
+        from datasketch import MinHashLSH  # with SciPy, a second to import
+
         self._shingles = [shingles(text) for text in texts]
         self._lsh = MinHashLSH(num_perm=BANDS * BAND_ROWS, params=(BANDS, BAND_ROWS))
         self._signatures = [_signature(one) for one in self._shingles]
@@ -171,6 +176,8 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _signature(shingle_hashes: np.ndarray) -> MinHash:
+    from datasketch import MinHash
+
     low = (shingle_hashes & np.uint64(0xFFFFFFFF)).tolist()
     signature = MinHash(num_perm=BANDS * BAND_ROWS, seed=1, hashfunc=int)
     signature.update_batch(low)

@@ -128,6 +128,16 @@ def prepare(spec: DataSpec, base: Path, labelled: bool = True, flags: bool = Fal
     return Prepared(labels, splits, marked, steps)
 
 
+def check_classes(spec: DataSpec, base: Path) -> None:
+    """Refuse training rows that `prepare` would refuse for their texts and labels, before anything else is done.
+
+    Raises:
+        as `prepare`, of the training file alone.
+    """
+    pool, _ = drop_unusable(read_rows(spec.train, spec, base, "train"), "train")
+    _checked_labels(pool, spec, "`label`")
+
+
 def _checked_labels(rows: Rows, spec: DataSpec, setting: str) -> tuple[str, ...]:
     """The classes, sorted; refuses training rows that cannot be learnt from. `setting` names the column of labels."""
     where = spec.train.removeprefix("path:")

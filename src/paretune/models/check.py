@@ -16,7 +16,7 @@ from torch import nn
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from paretune.core.errors import ConfigError, said
+from paretune.models.limits import check_ids, check_length
 from paretune.models.loading import load_outline
 from paretune.models.sources import TOKENIZER_FILE, first_line, model_folder
 from paretune.models.surgery import position_table, usable_positions
@@ -36,17 +36,10 @@ def check_model(source: str, max_tokens: int, base: Path | None = None) -> list[
     """
     tokenizer, outline = read_tokenizer(source, base), load_outline(source, base)
     rows = cast(nn.Embedding, outline.get_input_embeddings()).num_embeddings
-    if tokenizer.largest_id >= rows:
-        given = f"{source}: its tokenizer has ids up to {tokenizer.largest_id}, its embeddings {rows:,} rows"
-        do = "take the tokenizer that belongs to the model, or resize its embeddings and save it again"
-        raise ConfigError(said(given, f"ids up to {rows - 1}", do=do))
-    positions = usable_positions(outline)
-    if positions is not None and max_tokens > positions:
-        table = position_table(outline)
-        why = f"{source} has positions for {positions} tokens"
-        if table is not None and table.num_embeddings > positions:
-            why += f" ({table.num_embeddings} less {table.num_embeddings - positions} before the first)"
-        raise ConfigError(said(f"train.max_tokens = {max_tokens}: {why}", f"4 to {positions}"))
+    check_ids(source, tokenizer.largest_id, rows)
+    positions, table = usable_positions(outline), position_table(outline)
+    if positions is not None:
+        check_length(source, max_tokens, positions, positions if table is None else table.num_embeddings)
     return _other_tokens(source, tokenizer, base)
 
 

@@ -28,7 +28,7 @@ from transformers.utils import logging as transformers_logging
 
 from paretune.core.errors import AssetError, ConfigError, said
 from paretune.models.families import sees_only_before
-from paretune.models.sources import first_line, model_folder, readable
+from paretune.models.sources import first_line, model_folder, own_code, readable
 
 # How transformers builds the encoder alone of a model.
 Build = Literal["AutoModel", "AutoModelForTextEncoding", "AutoModel.get_encoder"]
@@ -110,9 +110,7 @@ def read_config(source: str, base: Path | None = None) -> PreTrainedConfig:
         except ValueError as error:
             if "trust_remote_code" not in str(error) and "custom code" not in str(error):
                 raise
-            given = f"{source} wants code from its own folder to be run (auto_map in config.json)"
-            do = "code that comes with a model is never run here"
-            raise AssetError(said(given, "a model of a type that transformers itself knows", do=do)) from error
+            raise AssetError(own_code(source)) from error
     if "quantization_config" in config.to_dict():
         given = f"{source} has quantised weights (quantization_config in config.json)"
         raise AssetError(said(given, "weights in fp32, fp16 or bf16", do="take the model that it was made from"))

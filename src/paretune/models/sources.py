@@ -178,6 +178,13 @@ def config_of(source: str, base: Path | None = None) -> dict[str, object]:
     return cast("dict[str, object]", tree)
 
 
+def own_code(source: str) -> str:
+    """The line about a model that brings code of its own for a type that `transformers` does not know."""
+    given = f"{source} wants code from its own folder to be run (auto_map in config.json)"
+    do = "code that comes with a model is never run here"
+    return said(given, "a model of a type that transformers itself knows", do=do)
+
+
 def is_decoder(source: str, base: Path | None = None) -> bool:
     """Whether the model's tokens see none that follow them.
 
