@@ -50,7 +50,10 @@ def test_each_refusal_needs_neither_torch_nor_transformers(tmp_path: Path, monke
         (tmp_path / f"{name}.csv").write_text("text,label\n" + lines, encoding="utf-8")
     tiny = write_tiny_bert(tmp_path / "tiny")
     own = changed(
-        write_tiny_bert(tmp_path / "own"), "config.json", model_type="own-bert", auto_map={"AutoModel": "m.M"}
+        write_tiny_bert(tmp_path / "own"),
+        "config.json",
+        model_type="own-bert",
+        auto_map={"AutoConfig": "own.Config", "AutoModel": "own.Model"},
     )
     small = changed(write_tiny_bert(tmp_path / "small"), "config.json", vocab_size=10)
     (tmp_path / "adapter").mkdir()
