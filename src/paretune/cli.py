@@ -34,7 +34,7 @@ app = typer.Typer(
 
 cli_data.add_to(app)
 
-INTERRUPTED = "interrupted; the next call goes on where this one stopped"
+GOES_ON = ("study",)  # verbs that keep what they did when they are interrupted
 
 
 @app.command()
@@ -262,7 +262,7 @@ def main() -> None:
     except TyperException as error:
         _leave(f"{_one_line(error)} — `paretune --help` lists what there is", UsageError.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _leave(INTERRUPTED, 130)
+        _leave(_interrupted(arguments[0]), 130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
             raise
@@ -271,8 +271,12 @@ def main() -> None:
         _leave(f"cannot write: {error.strerror} — free space or choose another folder", StorageError.exit_code)
     else:
         if code == 130:  # typer's word for a KeyboardInterrupt
-            _leave(INTERRUPTED, 130)
+            _leave(_interrupted(arguments[0]), 130)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupted(verb: str) -> str:
+    return "interrupted; the next call goes on where this one stopped" if verb in GOES_ON else "interrupted"
 
 
 def _one_line(error: TyperException) -> str:

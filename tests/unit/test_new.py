@@ -8,10 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import test_planner as planner_tests
+from toy_study import toy_rows
 
 from paretune.core.errors import ConfigError, DataError
+from paretune.core.limits import processor_has_bf16
 from paretune.data.prepare import prepare
 from paretune.report.wording import LANGUAGES, Words
+from paretune.study.calibrations import ProbeShape, keep
 from paretune.study.design import read_study_file
 from paretune.study.new import (
     Answers,
@@ -21,6 +25,7 @@ from paretune.study.new import (
     language_of,
     look_at,
     model_for,
+    plan_text,
     quick_plan,
     sensed_texts,
     slug,
@@ -28,6 +33,7 @@ from paretune.study.new import (
     survey_texts,
     write_study_file,
 )
+from paretune.study.planner import encoded_sample, formats
 
 
 @pytest.fixture(autouse=True)
@@ -273,3 +279,28 @@ def test_a_class_of_one_row_is_kept_and_said(tmp_path: Path) -> None:
     assert any("“odd” (1 row; too few to be parted)" in one for one in told)
     assert any("`rare_classes`" in one for one in told) and "asset:minilm-l6" in told[-1]
     assert quick_plan(tmp_path / "s.toml", found) is None
+
+
+def test_time_and_memory_are_said_where_the_model_was_calibrated(tmp_path: Path, tiny_model: Path) -> None:
+    """With the constants of every number format at the study's longest batch there is a plan, in either language;
+    with those of one format too few, or of another shape, there is none."""
+    rows = [f"{text},{label}" for text, label in toy_rows(60)]
+    (tmp_path / "my.csv").write_text("text,label\n" + "\n".join(rows), encoding="utf-8")
+    answers = Answers(tmp_path / "my.csv", "text", "label", None, f"path:{tiny_model}")
+    found = survey(answers)
+    written = write_study_file(tmp_path / "s.toml", answers, force=False, found=found)
+    study = read_study_file(written)
+    longest = max(int(one.lengths_n.max()) for one in encoded_sample(study)[0].values())
+    wanted = formats(study.file.train, processor_has_bf16())
+    keep(ProbeShape(found.model, wanted[0], 16, longest + 1), planner_tests.constants(wanted[0]))
+    assert plan_text(quick_plan(written, found), Words("en")) is None
+    for precision in wanted:
+        keep(ProbeShape(found.model, precision, 16, longest), planner_tests.constants(precision))
+    plan = quick_plan(written, found)
+    assert plan is not None and len(plan.methods) == len(study.methods) and plan.total_seconds > 0
+    for lang, line in (
+        ("en", r"Expected: about [\d.]+\s\w+ for the whole study, at most [\d.]+\s[MG]iB of memory\."),
+        ("ru", r"Ожидается: [^{}]*\d\s[^{}]*\d\s[МГ]иБ[^{}]*\."),
+    ):
+        text = plan_text(plan, Words(lang))
+        assert text is not None and re.fullmatch(line, text), text
