@@ -42,7 +42,7 @@ class Members:
         chosen = {selection.method for selection in self.study.selections}
         found: list[Member] = []
         for method in self.study.methods:
-            if method.family == "adaptation" and method.label not in chosen:
+            if method.searched and method.label not in chosen:
                 continue
             for seed in self.study.seeds:
                 one = named.get((method.label, seed), Member(run_id="", method=method.label, seed=seed, role="result"))
@@ -54,9 +54,11 @@ class Members:
 def members(study: StudyRecord, specs: Mapping[str, RunSpec]) -> Members:
     """The members of a study; `specs` are those of the runs in its folder, which only older records need."""
     if study.membership is not None:
-        return Members(study, {one.run_id: one for one in study.membership.runs}, study.membership.complete)
-    trained = any(method.family == "adaptation" for method in study.methods)
-    return Members(study, _derived(study, specs), bool(study.selections) or not trained)
+        labels = {method.label for method in study.methods}  # a record that was edited may list runs of others
+        listed = {one.run_id: one for one in study.membership.runs if one.method in labels}
+        return Members(study, listed, study.membership.complete)
+    searched = any(method.searched for method in study.methods)
+    return Members(study, _derived(study, specs), bool(study.selections) or not searched)
 
 
 def shared_fields(spec: RunSpec) -> dict[str, str]:

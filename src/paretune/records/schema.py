@@ -203,6 +203,11 @@ class MethodRecord(Settings):
     settings: JsonObject
     learning_rates: list[float]
 
+    @property
+    def searched(self) -> bool:
+        """Whether a learning rate is chosen for it: not of a baseline, nor of a head that is fitted to its end."""
+        return bool(self.learning_rates)
+
 
 class Selection(Settings):
     """Which learning rate a method got, on validation data alone; `trials` maps it to the headline metric.
@@ -245,7 +250,7 @@ class EarlierRecord(Settings):
 
     name: str
     metric: Metric
-    margin: float
+    margin: float = Field(gt=0, allow_inf_nan=False)
     labels: list[str]
     data_source: str
     split_rows: dict[str, int]
@@ -261,9 +266,9 @@ class StudyRecord(Settings):
     name: str
     question: dict[str, str]
     metric: Metric
-    margin: float
+    margin: float = Field(gt=0, allow_inf_nan=False)
     control: str
-    seeds: list[int]
+    seeds: list[int] = Field(min_length=1)
     methods: list[MethodRecord]
     labels: list[str]
     model_source: str

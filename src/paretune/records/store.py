@@ -25,7 +25,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from paretune.core.config import JsonObject
 from paretune.core.disk import cannot_write
@@ -45,6 +45,7 @@ from paretune.records.schema import (
 )
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
+_EXAMPLES = TypeAdapter(list[ExampleText])
 
 PREDICTIONS = pa.schema(
     [
@@ -473,4 +474,9 @@ class StudyFolder:
         path = self.path / EXAMPLES_FILE
         if not path.exists():
             return []
-        return [ExampleText.model_validate(line) for line in json.loads(path.read_text("utf-8"))]
+        try:
+            return _EXAMPLES.validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise RecordError(
+                said(f"{path} cannot be read", "a list of examples as `paretune study` writes it")
+            ) from error

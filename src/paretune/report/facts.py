@@ -51,6 +51,7 @@ from paretune.report.integrity import (
     of_run,
     run_faults,
     seal_faults,
+    selection_faults,
     study_faults,
     unlike_others,
 )
@@ -348,7 +349,7 @@ def gather(folder: StudyFolder, published: Path | None = None) -> StudyFacts:
         current = [one for one in inference.methods if own.role(one.run_id) == "result"]
         inference = inference.model_copy(update={"methods": current}) if current else None
     facts = StudyFacts(study, exploration, folder.examples(), list(methods.values()), inference)
-    facts.faults += reading.faults
+    facts.faults += [*reading.faults, *selection_faults(study, {run.id: spec for run, spec in specs})]
     where = published or folder.path
     facts.complete, facts.sealed, facts.working = own.complete, sealed(where), StudyFolder(where).data.is_dir()
     _check_aligned(facts)
@@ -421,8 +422,9 @@ class _Reading:
         """Whether each run's id is the hash of its spec, and each run that the study names is there."""
         for run, spec in specs:
             mine = self._listed is None or run.id in self._listed
-            if mine and spec.run_id != run.id:
-                self._name(of_run("spec", run.id, own.listed.get(run.id, spec)))
+            named = own.listed.get(run.id, spec)
+            if mine and (spec.run_id != run.id or (named.method, named.seed) != (spec.method, spec.seed)):
+                self._name(of_run("spec", run.id, named))
         present = {run.id for run, _ in specs} | self.odd
         for one in own.absent(present):
             self.methods[one.method].stopped["missing" if own.complete else "unfinished"] += 1
@@ -464,7 +466,10 @@ class _Reading:
             self.faults += number_faults(run.id, spec, measured)
             return
         if status.stage != "scored":  # the last stage is still to come, unless nothing is chosen of an older record's
-            method.stopped["unfinished"] += 1 if selection is not None else 0
+            if _has_scores(run):
+                self._name(of_run("status", run.id, spec, status.stage))
+            elif selection is not None or not method.record.searched:
+                method.stopped["unfinished"] += 1
             return
         previous = method.runs.get(spec.seed)
         if previous is not None and previous.finished >= status.at:  # of an older record's several the newest counts
@@ -520,7 +525,7 @@ def _has_scores(run: RunFolder) -> bool:
 
 def _leave_out(facts: StudyFacts, since: list[Fault]) -> None:
     """Name what does not hold in the runs that were read, and since they were published, and leave those runs out."""
-    runs = [run for method in facts.scored for run in method.runs.values()]
+    runs = [run for method in facts.methods for run in method.runs.values()]  # `scored` is kept: not asked for yet
     unlike = unlike_others(runs)
     facts.faults += [*since, *unlike, *(fault for run in runs for fault in run_faults(run, facts.study))]
     odd = {fault.run_id for fault in facts.faults if fault.run_id}
@@ -554,7 +559,7 @@ def _splits(table: pa.Table) -> dict[str, SplitPredictions]:
 def _check_aligned(facts: StudyFacts) -> None:
     """Paired statistics need the same test examples in the same order in every run."""
     first: dict[str, tuple[str, list[str]]] = {}
-    for method in facts.scored:
+    for method in facts.methods:
         for run in method.runs.values():
             for name in {"test", *run.splits}:
                 ids = run.splits[name].ids if name in run.splits else []

@@ -117,6 +117,18 @@ def study_faults(
     return [Fault("study", what) for what in [*found, *(f"examples: {one}" for one in odd[:1])]]
 
 
+def selection_faults(study: StudyRecord, specs: Mapping[str, RunSpec]) -> list[Fault]:
+    """Whether each choice of a learning rate is that of the run it names; of a record that lists its runs alone."""
+    if study.membership is None:
+        return []
+    found: list[Fault] = []
+    for one in study.selections:
+        spec = specs.get(one.run_id)
+        if spec is not None and (spec.method, spec.learning_rate) != (one.method, one.learning_rate):
+            found.append(Fault("study", f"selections: {one.method}"))
+    return found
+
+
 def number_faults(run_id: str, spec: RunSpec, measured: Measurements) -> list[Fault]:
     """Costs and counts below nothing or without end, and scores outside their metric's bounds."""
     odd = [f"{name} = {value:g}" for name, value in _numbers(measured) if not (math.isfinite(value) and value >= 0)]

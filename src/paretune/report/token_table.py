@@ -57,7 +57,7 @@ def token_rows(folder: StudyFolder) -> list[TokenRow]:
         RecordError: the folder is no study's, a record is torn, or runs have other test texts.
     """
     study = folder.study()
-    chosen = {one.method for one in study.selections}
+    chosen = {one.method for one in study.selections} | {one.label for one in study.methods if not one.searched}
     runs = {run.id: (run, run.spec()) for run in folder.runs()}
     own = members(study, {run_id: spec for run_id, (_, spec) in runs.items()})
     scored: dict[str, dict[int, RunFolder]] = {one.label: {} for one in study.methods}

@@ -125,6 +125,8 @@ class Words:
 
     def size(self, size_bytes: float) -> str:
         """Bytes in powers of 1024: 1.5 GiB, 1,5 ГиБ."""
+        if not math.isfinite(size_bytes):
+            return self.number(size_bytes)
         value, unit = in_unit(size_bytes)
         if unit == "B":
             return self._unit(value, "digital-byte")
@@ -133,6 +135,8 @@ class Words:
 
     def duration(self, seconds: float) -> str:
         """Seconds as milliseconds, seconds, minutes or hours, two units at most."""
+        if not math.isfinite(seconds):
+            return self.number(seconds)
         if seconds < 1:
             return self._unit(seconds * 1000, "duration-millisecond")
         if seconds < 120:
