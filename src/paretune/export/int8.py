@@ -100,7 +100,7 @@ def write_int8(folder: Path, pooling: str) -> None:
     tensors: dict[str, Tensor] = {}
     for name in linear_names(encoder):
         rounded_oi, scale_o = rounded(weight_oi(encoder.get_submodule(name)))
-        tensors |= {f"{name}.weight": rounded_oi, f"{name}.scale": scale_o}
+        tensors |= {f"{name}.weight": rounded_oi.contiguous(), f"{name}.scale": scale_o}
     save_file(tensors, folder / INT8_FILE)
     (folder / ABOUT_FILE).write_text(json.dumps({"pooling": pooling}), encoding="utf-8")
 

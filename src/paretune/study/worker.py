@@ -65,7 +65,7 @@ from paretune.study.desk import (
 from paretune.study.guard import cap_memory, die_with_parent, is_out_of_memory
 from paretune.study.predict import keeps_prefix, predict_run, shape_of, way_of
 from paretune.tasks.task import TASKS
-from paretune.train.evaluate import Witness, predict
+from paretune.train.evaluate import Witness, check_padding, predict
 from paretune.train.fast_encoder import EngineChoice, fast_path
 from paretune.train.loop import Trained, train
 
@@ -147,6 +147,7 @@ def _train(desk: Desk, method: Adaptation, first: Desk | None) -> None:
     precision = chosen_precision(desk.train_spec.precision)
     model, notes = _fresh_model(desk, method, first)
     predicted = _predicted(desk, method, model, encoded, precision)
+    check_padding(model, encoded["validation"])
     witness = Witness(model, encoded["validation"], precision, encoded["train"])
     checkpoint = desk.folder.path / CHECKPOINT_FILE
     came_of_it: dict[str, object] = {"predicted": predicted}

@@ -13,8 +13,9 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
-from paretune.core.errors import InertAdapterError, said
+from paretune.core.errors import InertAdapterError, RunError, said
 from paretune.core.events import Listener, PhaseEnded, PhaseStarted
 from paretune.data.encoding import Encoded
 from paretune.models.adapters import inserted_parameters
@@ -31,6 +32,8 @@ PROBE_ROWS = 16
 WITNESSED_NUMBERS = 2**20  # of a tensor
 GRADIENT_ROWS = 4
 COMPARED_TENSORS = 8
+PADDED = 5  # positions beside a text
+PADDING_TOLERANCE = 1e-3  # of the largest feature
 ROUNDING = 1e-6  # of the largest gradient
 
 
@@ -106,6 +109,24 @@ def frozen_features(
         tell(PhaseEnded("step"))
     back_n = torch.argsort(torch.tensor([row for rows in batches for row in rows]))
     return features_nh[back_n].clone(), way.engine
+
+
+def check_padding(model: EncoderClassifier, encoded: Encoded) -> None:
+    """What stands beside a text in its batch may not change its features: one is asked alone and with padding.
+
+    Raises:
+        RunError: it does, by more than rounding.
+    """
+    model.eval()
+    ids_1t, mask_1t = Encoded(encoded.ids[:1], encoded.pad_id).padded([0])
+    with torch.inference_mode():
+        alone_1h = model.pooled(ids_1t, mask_1t)
+        ids_1t, mask_1t = pad(ids_1t, (0, PADDED), value=encoded.pad_id), pad(mask_1t, (0, PADDED))
+        off = float((model.pooled(ids_1t, mask_1t) - alone_1h).abs().max() / alone_1h.abs().max().clamp(min=1e-12))
+    if not off <= PADDING_TOLERANCE:
+        kind = plain_encoder(model.encoder).config.model_type
+        given = f"features of a text change by {off:.1g} of the largest with padding beside it (model of type {kind!r})"
+        raise RunError(said(given, "a model that leaves masked tokens out", do="take another model"))
 
 
 class Witness:
