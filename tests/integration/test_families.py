@@ -5,9 +5,10 @@ Kernels against plain passes: `invariants/test_fast_encoder.py`. A study in proc
 
 from __future__ import annotations
 
+import csv
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,12 @@ from tokenizers import Tokenizer, normalizers
 from toy_study import study_text, toy_rows, write_csv
 
 from paretune.core.errors import BundleError
+from paretune.data.files import Layout
+from paretune.data.prepare import load
 from paretune.export import snippets
 from paretune.export.export import export
+from paretune.methods.probe import OF_LENGTH_ONE, PLAIN
+from paretune.methods.regression import Searched, searched
 from paretune.models.families import FAMILIES, sees_only_before
 from paretune.models.loading import load_encoder
 from paretune.models.sources import ModelSpec, config_of
@@ -28,6 +33,7 @@ from paretune.records.store import RunFolder, StudyFolder
 from paretune.repro.probe import numerics_fingerprint
 from paretune.serve.bundle import read_bundle
 from paretune.serve.engine import Engine, Row
+from paretune.serve.predict import predict
 from paretune.study.design import read_study_file
 from paretune.study.plan import Job
 from paretune.study.progress import Silent
@@ -79,8 +85,6 @@ def run_family(
 
 def assert_served_as_run(bundle_folder: Path, study: StudyFolder, run: RunFolder) -> None:
     """The engine gives each test text the probabilities that the run recorded."""
-    from paretune.data.prepare import load
-
     bundle, rows = read_bundle(bundle_folder), load(study.data).splits["test"]
     engine = Engine(ModelSpec.model_validate(bundle.manifest.model), "fp32", fetch=lambda digest: bundle)
     engine.check(bundle)
@@ -133,6 +137,51 @@ def test_which_families_see_only_what_comes_before(tmp_path: Path, kind: str) ->
         ids[0, 3] = 9
         other = encoder(input_ids=ids).last_hidden_state[0, 0]
     assert torch.equal(first, other) == sees_only_before(config_of(source)) == FAMILIES[kind].decoder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "more", "unit"),
+    [
+        ("bert", "", True),
+        ("bert", 'pooling = "cls"', True),
+        ("bert", 'pooling = "mean_unit"', False),  # what is of length 1 already is not scaled again
+        ("gpt2", "", True),
+        ("llama", 'pooling = "last_unit"\ntext_prefix = "topic: "', False),
+    ],
+)
+def test_a_probe_on_features_of_length_one_is_exported_and_answers_as_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, more: str, unit: bool
+) -> None:
+    """Chosen as the study's best, with a certificate and a README whose code ran; a file that is labelled, the server's
+    engine and the plain model, also rounded to int8, give what the run recorded."""
+
+    def of_length_one(train: Mapping[str, Any], labels: Any, validation: Mapping[str, Any], *rest: Any) -> Searched:
+        name = OF_LENGTH_ONE if OF_LENGTH_ONE in train else PLAIN
+        return searched({name: train[name]}, labels, {name: validation[name]}, *rest)
+
+    monkeypatch.setattr("paretune.methods.probe.searched", of_length_one)
+    study = run_family(tmp_path, write_family(kind, tmp_path / "model"), {"probe": 'kind = "probe"'}, more=more)
+    (run,) = study.runs()
+    status, choice = run.status(), run.measurements().choice
+    assert status is not None and (status.state, status.stage) == ("ok", "scored"), status
+    assert choice is not None and choice.setting["features"] == (OF_LENGTH_ONE if unit else PLAIN)
+    pooling = choice.setting["pooling"]
+    assert pooling.endswith("_unit") and pooling.count("unit") == 1
+    done = export(study.path, tmp_path / "bundle", best=True, inference=False)
+    assert {one.name for one in done.checks} >= {"readme"} and all(one.passed for one in done.checks)
+    assert read_bundle(tmp_path / "bundle").manifest.model["pooling"] == pooling
+    assert_served_as_run(tmp_path / "bundle", study, run)
+    rows = load(study.data).splits["test"]
+    asked = write_csv(tmp_path / "asked.csv", list(zip(rows.texts, rows.labels, strict=True)))
+    predict(tmp_path / "bundle", asked, tmp_path / "told.csv", Layout(), precision="fp32")
+    with (tmp_path / "told.csv").open(encoding="utf-8", newline="") as file:
+        told = list(csv.DictReader(file))
+    recorded = [one for one in run.predictions().to_pylist() if one["split"] == "test"]
+    for one, known in zip(told, recorded, strict=True):
+        assert one["prediction"] == known["prediction"]
+    whole = export(run.path, tmp_path / "merged", "merged", int8=True, inference=False)
+    assert whole.gap is not None and whole.gap <= 1e-4 and whole.int8
 
 
 LONG = "the of and to in said that for it was is from with on year new company today market week people time last " * 2
