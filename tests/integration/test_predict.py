@@ -66,7 +66,7 @@ def test_a_csv_file_keeps_its_rows_and_columns(news: Path, tmp_path: Path) -> No
         )
         assert row[5:] == ["false", ""]
     assert sum(tree["labels"].values()) == 3 and tree["digest"] == digest_of(news)
-    assert "rows labelled: 4" in lines[0] and "empty 1" in lines[-1]
+    assert "rows labelled: 4" in lines[0] and "(unsure 0, unlike training texts 0, empty 1" in lines[-1]
     assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
 
 

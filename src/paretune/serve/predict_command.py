@@ -23,14 +23,16 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
         "done": "rows labelled: {rows}; {out}",
         "label": "{count:>8}  {label}",
         "others": "{count:>8}  ({kinds} more labels)",
-        "abstained": "{count:>8}  left to a person (unlike training texts {unlike}, empty {empty}, no answer {failed})",
+        "abstained": "{count:>8}  left to a person (unsure {unsure}, "
+        "unlike training texts {unlike}, empty {empty}, no answer {failed})",
         "truncated": "{count} texts were longer than the model reads: only a part of them counted",
     },
     "ru": {
         "done": "размечено строк: {rows}; {out}",
         "label": "{count:>8}  {label}",
         "others": "{count:>8}  (ещё меток: {kinds})",
-        "abstained": "{count:>8}  решает человек (не похожи на обучающие {unlike}, пустые {empty}, сбои {failed})",
+        "abstained": "{count:>8}  решает человек (модель не уверена {unsure}, "
+        "не похожи на обучающие {unlike}, пустые {empty}, сбои {failed})",
         "truncated": "текстов длиннее, чем читает модель: {count}; учтена только их часть",
     },
 }
@@ -71,9 +73,10 @@ def lines_of(found: Labelled, lang: str) -> list[str]:
     if len(found.labels) > SHOWN:
         rest = found.labels.total() - sum(count for _, count in most)
         lines.append(texts["others"].format(count=rest, kinds=len(found.labels) - SHOWN))
+    unsure = found.abstained - found.out_of_domain - found.empty - found.failed
     lines.append(
         texts["abstained"].format(
-            count=found.abstained, unlike=found.out_of_domain, empty=found.empty, failed=found.failed
+            count=found.abstained, unsure=unsure, unlike=found.out_of_domain, empty=found.empty, failed=found.failed
         )
     )
     if found.truncated:
