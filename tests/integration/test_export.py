@@ -287,6 +287,19 @@ def test_the_card_is_a_hugging_face_card_in_two_languages(
     assert f"{threshold:.3f}" in text and f"{threshold:.3f}".replace(".", ",") in text
 
 
+def test_a_model_named_from_the_working_folder_is_found_from_any(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study says path:models/tiny; the bundle's certificate, its README's code and a server look from elsewhere."""
+    shutil.copytree(tiny_model, tmp_path / "models" / "tiny")
+    monkeypatch.chdir(tmp_path)
+    study = toy_study(tmp_path, Path("models/tiny"), {"head": METHODS["head"]})
+    exported = export(run_of(study, "head").path, tmp_path / "b", inference=False)
+    assert exported.digest == read_bundle(tmp_path / "b").digest
+    monkeypatch.chdir(tmp_path / "b")
+    exec(code_of(tmp_path / "b" / "README.md"), {})
+
+
 def test_what_answering_costs_stands_in_the_study(tampered: StudyFolder, tmp_path: Path) -> None:
     """An export measures the run that it exports, and with `every` a run of every method that has weights, once; a
     later one finds the record and measures nothing."""

@@ -21,7 +21,7 @@ from paretune.export.evidence import base_name, cost_of, licences_of, scores_of
 from paretune.export.snippets import Loading, To
 from paretune.export.trained import scored_model, study_folder_of
 from paretune.models.loading import build_of, read_config
-from paretune.models.sources import parse_source
+from paretune.models.sources import ModelSpec, model_folder, parse_source
 from paretune.models.tokenizer import read_tokenizer, tokenizer_file
 from paretune.records.bundle import Abstention, Manifest
 from paretune.records.store import RunFolder
@@ -66,7 +66,7 @@ def draft_manifest(order: Order) -> Manifest:
         form="adapter" if form_of(read_delta(order.part / ADAPTER_FILE)) == "adapter" else "model",
         seed=spec.seed,
         labels=list(load(study_folder_of(order.run) / "data").labels),
-        model=model.model_dump(mode="json"),
+        model=_found_from_anywhere(model).model_dump(mode="json"),
         base_digest=spec.model_digest,
         tokenizer_sha256=entry_of(tokenizer_file(model.source)).sha256,
         data_digest=spec.data_digest,
@@ -80,6 +80,13 @@ def draft_manifest(order: Order) -> Manifest:
         paretune_version=__version__,
         files={},
     )
+
+
+def _found_from_anywhere(model: ModelSpec) -> ModelSpec:
+    """The table with a whole path: a bundle is read in other working folders than the study was."""
+    if parse_source(model.source)[0] != "path":
+        return model
+    return model.model_copy(update={"source": f"path:{model_folder(model.source)}"})
 
 
 def loading_of(order: Order, to: To, int8: bool = False) -> Loading:
