@@ -77,8 +77,8 @@ class KeptRun(RunFolder):
         found = self._kept.record(self.path / "measurements.json", Measurements)
         return found if isinstance(found, Measurements) else super().measurements()
 
-    def events(self) -> list[JsonObject]:
-        found = self._kept.read(self.path / "events.jsonl", "losses", lambda _: _losses(super(KeptRun, self).events()))
+    def events(self, name: str = "events.jsonl") -> list[JsonObject]:
+        found = self._kept.read(self.path / name, "losses", lambda _: _losses(super(KeptRun, self).events(name)))
         return list(found) if isinstance(found, list) else []
 
     def provenance(self) -> JsonObject:
