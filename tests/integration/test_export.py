@@ -164,6 +164,25 @@ def test_weights_of_another_kind_are_refused(tampered: StudyFolder, tmp_path: Pa
         export(run.path, tmp_path / "b", inference=False)
 
 
+@pytest.mark.parametrize(
+    ("labels", "fault"),
+    [(["a", "b\x1b[2J", "c"], r"labels holds the character U\+001B"), (["a", "b", "c" * 301], "labels holds 301")],
+)
+def test_words_that_no_bundle_may_hold_are_refused_before_certification(
+    study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: list[str], fault: str
+) -> None:
+    """One line that names the run, the field and what to change, and that is itself harmless; nothing is left."""
+    from paretune.export import export as module
+
+    draft = module.draft_manifest
+    monkeypatch.setattr(module, "draft_manifest", lambda order: draft(order).model_copy(update={"labels": labels}))
+    steps: list[str] = []
+    with pytest.raises(BundleError, match=f"^run .* fits no bundle: .*{fault}.* nothing was written$") as error:
+        export(run_of(study, "head").path, tmp_path / "b", inference=False, say=steps.append)
+    assert str(error.value).isprintable() and not any("certifying" in step for step in steps)
+    assert not list(tmp_path.iterdir())
+
+
 def test_data_that_changed_since_the_run_is_refused(tampered: StudyFolder, tmp_path: Path) -> None:
     """The validation texts of a bundle's goldens must be those that the run never trained on."""
     from paretune.data.prepare import load, save

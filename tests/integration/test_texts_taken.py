@@ -45,7 +45,7 @@ INVISIBLE = [
 
 @pytest.mark.parametrize("text", INVISIBLE, ids=[ascii(one) for one in INVISIBLE])
 def test_a_text_of_invisible_characters_alone_is_refused(service: Service, text: str) -> None:
-    """Whatever the character, on every route that takes texts, as the empty text is."""
+    """Whatever the character, on every route that takes texts, as the empty text is; the answer says so in words."""
     for path, body in (
         ("/v1/classify", {"inputs": [TEXTS[0], text]}),
         ("/v1/classify", {"inputs": [{"text": text}]}),
@@ -55,6 +55,8 @@ def test_a_text_of_invisible_characters_alone_is_refused(service: Service, text:
     ):
         answer = post(service, path, body)
         assert (answer.status_code, answer.json()["error_type"]) == (422, "validation"), (path, answer.text)
+        error = answer.json()["error"]
+        assert "expected at least one visible character" in error and error.isprintable(), (path, error)
     assert service.classify(f"{text}loan", "news").status_code == 200
 
 

@@ -135,6 +135,18 @@ def test_what_was_not_run_is_not_measured(facts: StudyFacts, tmp_path: Path) -> 
     check_claims({"one": found})
 
 
+def test_claims_of_studies_that_were_not_given_are_counted_not_listed(facts: StudyFacts, tmp_path: Path) -> None:
+    """A report over some of the ledger's studies: one short line that says what to give; a refuted claim stays."""
+    elsewhere = _ledger(tmp_path, a='study = "other", method = "x", than = "y", rule = "better"').claims["one"]
+    unread = judged(Ledger(claims={f"claim-{place}": elsewhere for place in range(25)}), {"s": facts})
+    with pytest.raises(RecordError, match=r"^claim-0, claim-1, claim-2 and 22 more: not_measured .*--claims") as error:
+        check_claims(unread)
+    assert len(str(error.value)) < 250
+    refuted = _ledger(tmp_path, a='study = "s", method = "head", than = "lora", rule = "better"')
+    with pytest.raises(RecordError, match=r"^one: supported in the ledger, refuted by the records; claim-0, .* more"):
+        check_claims(judged(refuted, {"s": facts}) | unread)
+
+
 def test_a_claim_that_no_longer_holds_stops_the_build(facts: StudyFacts, tmp_path: Path) -> None:
     """Both verdicts are named."""
     ledger = _ledger(tmp_path, "supported", a='study = "s", method = "head", than = "lora", rule = "better"')

@@ -40,6 +40,7 @@ from paretune.serve.bundle import (
     HEAD_FILE,
     MANIFEST_FILE,
     README_FILE,
+    check_draft,
     seal,
 )
 from paretune.serve.names import id_of
@@ -169,8 +170,13 @@ def _move(part: Path, out: Path) -> None:
 def _bundle(order: Order, out: Path) -> Exported:
     order.say("taking the adapter out of its run")
     words = in_fresh_process(extract, order.run.path, order.part)
-    order.say("certifying in a clean process: moved, matters, reloads, head present, merge parity, goldens, tokens")
     draft = draft_manifest(order)
+    try:
+        check_draft(draft)
+    except BundleError as error:
+        do = "change it in the data or the study file; nothing was written"
+        raise BundleError(f"run {order.run.id} ({order.choice.method}) fits no bundle: {error} — {do}") from None
+    order.say("certifying in a clean process: moved, matters, reloads, head present, merge parity, goldens, tokens")
     evidence = in_fresh_process(certify, order.run.path, order.part, words, draft, order.target_risk)
     failed = failures(evidence.certificate)
     if failed or evidence.goldens is None or evidence.abstention is None:

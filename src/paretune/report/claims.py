@@ -34,6 +34,7 @@ from paretune.stats.intervals import Interval, t_interval
 from paretune.stats.metrics import metric_named
 
 Verdict = Literal["supported", "refuted", "undecided", "not_measured"]
+NAMED = 3  # of claims whose records are not there
 Rule = Literal["better", "not_worse", "equivalent", "at_most", "at_least", "one_class", "never_one_class"]
 Cost = Literal["peak_memory", "memory_above_imports", "train_seconds", "trainable_parameters", "adapter_bytes"]
 QUALITY_RULES = ("better", "not_worse", "equivalent")
@@ -206,13 +207,19 @@ def check_claims(claims: Mapping[str, Judged]) -> None:
     Raises:
         RecordError: one is not.
     """
+    unread = [one.name for one in flipped(claims) if one.verdict == "not_measured" and not one.unchecked(Words("en"))]
     changed = [
         f"{one.name}: {one.expected} in the ledger, {one.verdict} by the records"
         + (f" ({'; '.join(one.unchecked(Words('en')))})" if one.unchecked(Words("en")) else "")
         for one in flipped(claims)
+        if one.name not in unread
     ]
+    if unread:
+        more = f" and {len(unread) - NAMED} more" if len(unread) > NAMED else ""
+        changed.append(f"{', '.join(unread[:NAMED])}{more}: not_measured by the records that were given")
     if changed:
-        raise RecordError(said("; ".join(changed), "claims that hold", do="rewrite the sentence or its verdict"))
+        do = "give the folders of all their studies, or another ledger (--claims)" if unread else None
+        raise RecordError(said("; ".join(changed), "claims that hold", do=do or "rewrite the sentence or its verdict"))
 
 
 def _together(verdicts: list[Verdict]) -> Verdict:

@@ -176,14 +176,23 @@ def _words_of(tree: object, place: tuple[str, ...]) -> Iterator[tuple[tuple[str,
             return  # numbers, true, false, null
 
 
+def check_draft(draft: Manifest) -> None:
+    """Whether a manifest that is still to be sealed has words and labels that `read_bundle` takes.
+
+    Raises:
+        BundleError: names the field and what it holds.
+    """
+    _check_words(draft.model_dump(mode="json"), MANIFEST_FILE)
+    if not 2 <= len(draft.labels) <= MOST_CLASSES or len(set(draft.labels)) != len(draft.labels):
+        raise BundleError(said(f"manifest.json: {len(draft.labels)} labels", "at least two, none twice"))
+
+
 def _check_manifest(manifest: Manifest) -> None:
-    _check_words(manifest.model_dump(mode="json"), MANIFEST_FILE)
+    check_draft(manifest)
     abstention = manifest.abstention
     numbers = [abstention.temperature, abstention.threshold, *manifest.cost.values()]
     if not all(math.isfinite(one) for one in numbers) or abstention.temperature <= 0:
         raise BundleError(said("manifest.json: a number that is not finite, or a temperature not above 0", "numbers"))
-    if not 2 <= len(manifest.labels) <= MOST_CLASSES or len(set(manifest.labels)) != len(manifest.labels):
-        raise BundleError(said(f"manifest.json: {len(manifest.labels)} labels", "at least two, none twice"))
     listed = {*LISTED, *([DOMAIN_FILE] if manifest.domain else [])}
     if manifest.files.keys() != listed:
         odd = sorted(manifest.files.keys() ^ listed)[0]

@@ -19,10 +19,11 @@ from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Route
 
-from paretune.serve.shapes import ErrorAnswer, ErrorType
+from paretune.serve.shapes import NOT_BLANK, ErrorAnswer, ErrorType
 from paretune.serve.visit import visit_of
 
 _TYPES: dict[int, ErrorType] = {401: "auth", 403: "auth", 404: "not_found", 409: "conflict", 429: "overloaded"}
+BLANK = "nothing in it can be seen; expected at least one visible character"
 
 
 class Refused(HTTPException):
@@ -89,7 +90,9 @@ def first_problem(problems: Sequence[Any]) -> str:
     place = ".".join(_shown(part) for part in problem["loc"]) or "request"
     others = len(problems) - 1
     more = f" (and {others} more)" if others else ""
-    return f"{place}: {problem['msg'].removeprefix('Value error, ')}{more}"[:500]
+    blank = problem.get("ctx", {}).get("pattern") == NOT_BLANK  # a page of code points, control characters in
+    reason = BLANK if blank else problem["msg"].removeprefix("Value error, ")
+    return f"{place}: {reason}{more}"[:500]
 
 
 def _shown(part: object) -> str:
