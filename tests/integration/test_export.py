@@ -22,6 +22,7 @@ from paretune.core.errors import BundleError, ConfigError, RecordError, RunError
 from paretune.export.choose import choose_run
 from paretune.export.export import export
 from paretune.export.goldens import logit_tolerance
+from paretune.export.manifest import Order
 from paretune.records.bundle import CHECKS, Manifest
 from paretune.records.serving import Inference
 from paretune.records.store import RunFolder, StudyFolder
@@ -175,7 +176,11 @@ def test_words_that_no_bundle_may_hold_are_refused_before_certification(
     from paretune.export import export as module
 
     draft = module.draft_manifest
-    monkeypatch.setattr(module, "draft_manifest", lambda order: draft(order).model_copy(update={"labels": labels}))
+
+    def odd_draft(order: Order) -> Manifest:
+        return draft(order).model_copy(update={"labels": labels})
+
+    monkeypatch.setattr(module, "draft_manifest", odd_draft)
     steps: list[str] = []
     with pytest.raises(BundleError, match=f"^run .* fits no bundle: .*{fault}.* nothing was written$") as error:
         export(run_of(study, "head").path, tmp_path / "b", inference=False, say=steps.append)

@@ -60,6 +60,16 @@ def test_a_text_of_invisible_characters_alone_is_refused(service: Service, text:
     assert service.classify(f"{text}loan", "news").status_code == 200
 
 
+@pytest.mark.parametrize("kind", [None, "application/x-www-form-urlencoded", "text/plain", "application/json"])
+def test_a_body_that_is_not_sent_as_json_says_the_header(service: Service, kind: str | None) -> None:
+    """What `curl -d` without a header sends, and no body or none that is an object: one line says what to send."""
+    body = b"" if kind == "application/json" else json.dumps({"inputs": [TEXTS[0]]}).encode()
+    headers = {"content-type": kind} if kind else {}
+    answer = service.client.post("/v1/classify", content=body, headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["error"] == "body: expected a JSON object, sent with the header content-type: application/json"
+
+
 def test_the_documented_pattern_is_the_shared_rule() -> None:
     """Every single character is taken by the pattern of /openapi.json exactly where `is_blank` sees something in it."""
     import re

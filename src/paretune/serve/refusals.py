@@ -24,6 +24,7 @@ from paretune.serve.visit import visit_of
 
 _TYPES: dict[int, ErrorType] = {401: "auth", 403: "auth", 404: "not_found", 409: "conflict", 429: "overloaded"}
 BLANK = "nothing in it can be seen; expected at least one visible character"
+NO_BODY = "expected a JSON object, sent with the header content-type: application/json"
 
 
 class Refused(HTTPException):
@@ -92,6 +93,8 @@ def first_problem(problems: Sequence[Any]) -> str:
     more = f" (and {others} more)" if others else ""
     blank = problem.get("ctx", {}).get("pattern") == NOT_BLANK  # a page of code points, control characters in
     reason = BLANK if blank else problem["msg"].removeprefix("Value error, ")
+    if tuple(problem["loc"]) == ("body",) and problem["type"] in ("missing", "model_attributes_type"):
+        reason = NO_BODY
     return f"{place}: {reason}{more}"[:500]
 
 
