@@ -17,11 +17,12 @@ from sklearn.metrics import accuracy_score
 from toy_study import CLASSES, toy_rows
 from transformers import BertConfig, BertModel
 
-from paretune.core.errors import ConfigError, InertAdapterError, ReloadError
+from paretune.core.errors import ConfigError, InertAdapterError, ReloadError, RunError
 from paretune.data.encoding import encode
 from paretune.kernels.low_rank import LowRank
 from paretune.methods.baselines import Majority, Tfidf, TfidfSettings
 from paretune.methods.method import METHODS, Baseline, Choice, FeatureRows, Fitted, NoSettings
+from paretune.methods.regression import searched
 from paretune.models.classifier import EncoderClassifier, unit_length
 from paretune.models.loading import load_encoder
 from paretune.models.surgery import linear_names, trainable
@@ -345,6 +346,18 @@ def test_tfidf_chooses_its_strength_on_validation_data() -> None:
     assert loss((0.01, 10.0)) == pytest.approx(min(alone)) and alone[0] != pytest.approx(alone[1])
 
 
+@pytest.mark.parametrize("texts", [("a", "b"), ("好", "坏"), ("!", "?"), ("\u064b", "\u064c")])
+def test_tfidf_takes_texts_without_words(texts: tuple[str, str]) -> None:
+    """Where no text has a word of two characters, n-grams of characters are what is left, and the choice says so."""
+    rows = (list(texts) * 5, ["bank", "oil"] * 5)
+    method = Tfidf(TfidfSettings())
+    choice = method.fit(rows, rows, ("bank", "oil"), seed=0, metric="accuracy")
+    assert choice is not None and choice.setting["features"] == "tf-idf of characters alone"
+    assert method.probabilities(texts).argmax(axis=1).tolist() == [0, 1]
+    plain = method.fit((["aa b", "c"] * 5, rows[1]), rows, ("bank", "oil"), seed=0, metric="accuracy")
+    assert plain is not None and plain.setting["features"] == "tf-idf"
+
+
 def test_settings_are_checked() -> None:
     """A rank of zero is refused before anything is built."""
     with pytest.raises(ConfigError, match="rank"):
@@ -458,6 +471,47 @@ def test_an_edge_extends_the_strengths_and_says_so_when_it_is_one_still() -> Non
     few = features(18, 0)
     _, inside = probed(few, features(200, 1), pooling="mean_unit", strengths=[1e-4, 3.0, 1e8])
     assert inside.extended == 0 and not inside.edge and inside.setting["strength"] == 3.0
+
+
+def test_a_strength_past_the_edge_that_does_not_converge_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asked for it, so the method goes on with what converged, and is at an edge; one that was asked for is an
+    error. The chosen setting may need more steps from zero than it did beside its neighbour."""
+    draw = np.random.default_rng(0)
+    label_n = draw.integers(0, 3, 60)
+    rows_nh = 1 + draw.normal(size=(60, 16)) * 10.0 ** -np.linspace(0, 4, 16)
+    rows_nh[:, :3] += np.eye(3)[label_n] * 0.3
+    rows_nh /= np.sqrt((rows_nh**2).sum(1).mean())
+    truth = [CLASSES[one] for one in label_n]
+
+    def tried(*strengths: float) -> Choice:
+        return searched({"x": rows_nh}, truth, {"x": rows_nh}, truth, CLASSES, "accuracy", strengths).choice
+
+    whole = tried(1.0, 10.0)
+    assert whole.extended == 2 and len(whole.trials) == 4
+    monkeypatch.setattr("paretune.methods.regression.MOST_ITERATIONS", 120)
+    choice = tried(1.0, 10.0)
+    assert list(choice.trials) == list(whole.trials)[: len(choice.trials)] and 2 <= len(choice.trials) < 4
+    assert choice.edge and choice.extended == len(choice.trials) - 2
+    assert choice.setting["strength"] == 10.0 ** (len(choice.trials) - 1)
+    with pytest.raises(RunError, match="has not converged after 120 iterations"):
+        tried(1e4, 1e5)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3])
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_probe_of_features_that_say_nothing_answers_the_shares(value: float, metric: str) -> None:
+    """All equal, all zero: it converges, and unweighted its probabilities are the classes' shares."""
+    rows = FeatureRows(torch.full((40, 6), value), ["c0"] * 30 + ["c1"] * 10)
+    model, choice = probed(rows, rows, metric)
+    shares = [0.25, 0.75] if choice.setting["class_weights"] == "none" else [0.5, 0.5]
+    np.testing.assert_allclose(head_probabilities(model, rows)[0], shares, atol=1e-3)
+
+
+def test_a_probe_of_one_class_answers_it() -> None:
+    """Training with one of two classes fits nothing, and gives it probability 1."""
+    train = FeatureRows(features(20, 0).features_nh, ["c0"] * 20)
+    model, _ = probed(train, features(20, 1, classes=2), "macro_f1")
+    assert (head_probabilities(model, train) == [0.0, 1.0]).all(), "c0 stands last"
 
 
 def test_a_probe_draws_nothing_and_a_class_that_training_lacks_is_never_answered() -> None:

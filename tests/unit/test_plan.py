@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from paretune.core.errors import NewerRecordError
+from paretune.core.errors import ConfigError, NewerRecordError
 from paretune.methods.method import TRAINED_FILE
 from paretune.records.schema import Graded, Measurements, RunSpec, Selection, Stage
 from paretune.records.store import PREDICTIONS, RunFolder, StudyFolder
@@ -180,6 +180,57 @@ def test_a_search_of_one_rate_is_none_and_is_not_extended(tmp_path: Path) -> Non
     end(folder.run(spec), spec, "trained", 80)
     (found,) = look(study, folder, DIGESTS).selections
     assert (found.learning_rate, found.edge, found.tied) == (1e-4, None, [])
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "named"),
+    [
+        ("search = [1.0, 3.0]", "search = [1.0, 1.0]", "none twice"),
+        ("search = [1.0, 3.0]", "search = [1.0, 1.0001]", "differ in their first three digits"),
+        ("search = [1.0, 3.0]", "search = [0.0, 1.0]", "factors above 0"),
+        ("search = [1.0, 3.0]", "search = [-1.0, 1.0]", "factors above 0"),
+        ("search = [1.0, 3.0]", "search = [nan, 1.0]", "factors above 0"),
+        ("search = [1.0, 3.0]", "search = [inf, 1.0]", "factors above 0"),
+        ("learning_rate = 1e-4", "learning_rate = 1e-323", "rates above 0"),
+        ("[methods.majority]", "[methods.tfidf]\nstrengths = [0.0, 1.0]", "C above 0"),
+        ("[methods.majority]", "[methods.probe]\nstrengths = [1.0, 1.0]", "none twice"),
+        ("[methods.majority]", '[task]\nkind = "next_token"\n[train]\nclass_weights = "balanced"', "no classes"),
+    ],
+)
+def test_a_search_that_is_none_is_refused_in_one_line(tmp_path: Path, line: str, instead: str, named: str) -> None:
+    """A rate of zero, below it, or tried twice would end in a crash, or be counted as two."""
+    file = tmp_path / "s.toml"
+    text = STUDY.replace("search = [1.0, 3.0]", "search = [0.01, 1.0]") if "e-323" in instead else STUDY
+    file.write_text(text.replace(line, instead), encoding="utf-8")
+    with pytest.raises(ConfigError, match=named) as caught:
+        read_study_file(file)
+    assert "\n" not in str(caught.value) and "expected" in str(caught.value)
+
+
+@pytest.mark.parametrize("order", ["[0.333, 1.0, 3.0]", "[3.0, 0.333, 1.0]"])
+def test_the_order_of_the_rates_decides_nothing(tmp_path: Path, order: str) -> None:
+    """Neither which is chosen nor past which edge the search goes."""
+    file = tmp_path / "s.toml"
+    file.write_text(STUDY.replace("[1.0, 3.0]", order), encoding="utf-8")
+    study, folder = read_study_file(file), StudyFolder(tmp_path / "runs" / "s")
+    for rate, spec in trials(study, folder).items():
+        end(folder.run(spec), spec, "trained", {3.33e-5: 50, 1e-4: 60, 3e-4: 80}[rate])
+    assert list(trials(study, folder)) == [9e-4]
+
+
+def test_ties_without_the_default_go_on_towards_it(tmp_path: Path) -> None:
+    """Rates that all do the same leave the nearest, an edge, until the default has neighbours on both sides."""
+    file = tmp_path / "s.toml"
+    file.write_text(STUDY.replace("[1.0, 3.0]", "[9.0, 3.0]"), encoding="utf-8")
+    study, folder = read_study_file(file), StudyFolder(tmp_path / "runs" / "s")
+    tried: list[float] = []
+    while waiting := {} if look(study, folder, DIGESTS).selections else trials(study, folder):
+        for rate, spec in waiting.items():
+            tried.append(rate)
+            end(folder.run(spec), spec, "trained", 80)
+    (found,) = look(study, folder, DIGESTS).selections
+    assert tried == [9e-4, 3e-4, 1e-4, 3.33e-5]
+    assert (found.learning_rate, found.extended, found.edge) == (1e-4, 2, None)
 
 
 def test_a_fitted_head_has_no_search_and_two_stages_a_seed(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from sklearn.pipeline import FeatureUnion
 
 from paretune.core.config import Settings
 from paretune.methods.method import Baseline, Choice
-from paretune.methods.regression import searched
+from paretune.methods.regression import Strengths, searched
 
 
 class Majority(Baseline):
@@ -54,12 +54,13 @@ class TfidfSettings(Settings):
     """`strengths` are the values of C (inverse regularisation) that are tried on validation data; past an edge the
     search goes on, twice at most."""
 
-    strengths: tuple[float, ...] = Field(default=(1.0, 10.0, 100.0), min_length=1)
-    max_features: int = 50_000
+    strengths: Strengths = (1.0, 10.0, 100.0)
+    max_features: int = Field(default=50_000, ge=1)
 
 
 class Tfidf(Baseline):
-    """Word 1–2-grams and character 3–5-grams, weighted, then logistic regression."""
+    """Word 1–2-grams and character 3–5-grams, weighted, then logistic regression. Where no training text has a word of
+    two characters (as scikit-learn counts them), character n-grams alone."""
 
     settings_model: ClassVar[type[Settings]] = TfidfSettings
     paper: ClassVar[str] = "https://scikit-learn.org/stable/modules/feature_extraction.html"
@@ -78,11 +79,14 @@ class Tfidf(Baseline):
         size = self.settings.max_features
         words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=size)
         letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, max_features=size)
-        self._features = FeatureUnion([("words", words), ("letters", letters)])
+        analyse = words.build_analyzer()
+        has_words = any(analyse(text) for text in train[0])  # scikit-learn raises where a vocabulary is empty
+        self._features = FeatureUnion([*([("words", words)] if has_words else []), ("letters", letters)])
+        kind = "tf-idf" if has_words else "tf-idf of characters alone"
         found = searched(
-            {"tf-idf": csr_matrix(self._features.fit_transform(train[0]))},
+            {kind: csr_matrix(self._features.fit_transform(train[0]))},
             train[1],
-            {"tf-idf": csr_matrix(self._features.transform(validation[0]))},
+            {kind: csr_matrix(self._features.transform(validation[0]))},
             validation[1],
             labels,
             metric,

@@ -16,12 +16,11 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from paretune.core.config import Settings
 from paretune.core.errors import ReloadError, said
 from paretune.methods.method import Choice, FeatureRows, Fitted
-from paretune.methods.regression import Features, searched
+from paretune.methods.regression import Features, Strengths, searched
 from paretune.models.classifier import UNIT, EncoderClassifier, unit_length
 from paretune.models.surgery import freeze
 
@@ -33,7 +32,7 @@ class ProbeSettings(Settings):
     """`strengths` are the values of C (inverse regularisation) that are tried on validation data, for features whose
     mean squared length is 1; past an edge the search goes on, twice at most."""
 
-    strengths: tuple[float, ...] = Field(default=(1.0, 10.0, 100.0, 1000.0), min_length=1)
+    strengths: Strengths = (1.0, 10.0, 100.0, 1000.0)
 
 
 class Probe(Fitted):

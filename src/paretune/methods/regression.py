@@ -13,12 +13,14 @@ LogisticRegression).
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 import numpy as np
+from pydantic import AfterValidator, Field
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -39,6 +41,15 @@ MOST_ITERATIONS = 10_000
 # Products with sparse data have one thread anyway.
 ONE_THREAD_BELOW = 10**8
 NEVER = -1e4  # the score of a class that no training row has
+
+
+def _strengths(values: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(0 < one < math.inf for one in values) or len(set(values)) != len(values):
+        raise ValueError(said(f"{list(values)}", "values of C above 0, none twice"))
+    return values
+
+
+Strengths = Annotated[tuple[float, ...], Field(min_length=1), AfterValidator(_strengths)]
 
 
 @dataclass(frozen=True)
@@ -96,8 +107,10 @@ def searched(
 ) -> Searched:
     """Fit every setting, choose one and fit it anew; `train` and `validation` map a kind of features to them.
 
+    A fit past an edge that does not converge ends the search there, at an edge.
+
     Raises:
-        RunError: a fit that does not converge.
+        RunError: a fit of one of `strengths` that does not converge.
     """
     balances = (False, True) if class_metric(metric).classes_alike else (False,)
     tried: list[Tried] = []
@@ -114,8 +127,11 @@ def searched(
     extended = 0
     best, tied = _choose(tried)
     while extended < EXTENSIONS and (beyond := _beyond(best, tried)) is not None:
+        try:
+            go_through(best.setting.features, best.setting.balanced, [beyond])
+        except RunError:  # nobody asked for that strength
+            break
         extended += 1
-        go_through(best.setting.features, best.setting.balanced, [beyond])
         best, tied = _choose(tried)
     setting = best.setting
     choice = Choice(
@@ -129,8 +145,8 @@ def searched(
         extended=extended,
         edge=_beyond(best, tried) is not None,
     )
-    fit = _fitted(_regression(setting.balanced), setting, train[setting.features], train_labels, labels)
-    return Searched(fit, choice)
+    last = _regression(setting.balanced).set_params(max_iter=3 * MOST_ITERATIONS)  # it begins at zero: some need more
+    return Searched(_fitted(last, setting, train[setting.features], train_labels, labels), choice)
 
 
 def _regression(balanced: bool) -> LogisticRegression:
@@ -160,7 +176,7 @@ def _fitted(
         try:
             regression.fit(features, list(train_labels))
         except ConvergenceWarning:
-            given = f"logistic regression ({setting}) has not converged after {MOST_ITERATIONS} iterations"
+            given = f"logistic regression ({setting}) has not converged after {regression.max_iter} iterations"
             raise RunError(said(given, "a fit that converges", do="leave out the largest strengths")) from None
     weights, biases = np.asarray(regression.coef_, dtype=float), np.asarray(regression.intercept_, dtype=float)
     if len(present) == 2:  # one row: that of the second class against the first

@@ -8,6 +8,7 @@ default learning rate, tried with the first seed, judged on validation data alon
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -69,6 +70,13 @@ class StudyHeader(Settings):
     def _distinct(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         if not values or len(set(values)) != len(values):
             raise ValueError(said(f"{list(values)}", "at least one value, none twice"))
+        return values
+
+    @field_validator("search")
+    @classmethod
+    def _factors(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < one < math.inf for one in values):
+            raise ValueError(said(f"{list(values)}", "factors above 0, such as [0.333, 1.0, 3.0]"))
         return values
 
 
@@ -193,6 +201,9 @@ def _choice(label: str, table: JsonObject, search: tuple[float, ...], where: str
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 10:
         raise ConfigError(said(f"{where}: learning_rate = {rate!r}", "a number above 0, such as 1e-3"))
     rates = tuple(float(f"{rate * factor:.3g}") for factor in search)
+    if len(set(rates)) != len(rates) or not all(0 < one < math.inf for one in rates):
+        tried = f"{where}: learning_rate = {rate!r} times search = {list(search)} is {list(rates)}"
+        raise ConfigError(said(tried, "rates above 0 that differ in their first three digits"))
     return MethodChoice(label, kind, method, rates, float(f"{rate:.3g}"))
 
 
