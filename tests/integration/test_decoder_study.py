@@ -63,7 +63,7 @@ def classified(decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study
 
 @pytest.mark.slow
 def test_a_decoder_is_classified_with_by_every_method_that_it_has_parts_for(classified: StudyFolder) -> None:
-    """Pooled by its last token without being told, and the report is drawn; BitFit is refused up front (test_misfits)."""
+    """Pooled by its last token without being told, and the report is drawn; BitFit is refused (test_misfits)."""
     ends = {run.spec().method: run for run in classified.runs()}
     assert {name for name, one in ends.items() if one.scored} == {"tfidf", "head", "last1", "lora", "full"}
     assert {one.spec().model["pooling"] for one in ends.values()} == {"last"}
