@@ -47,7 +47,10 @@ def last_json(done: subprocess.CompletedProcess[str]) -> JsonObject:
 
 @pytest.mark.slow
 def test_a_toy_study_is_planned_certified_run_and_compared(place: Path) -> None:
-    """Probed once, then from the cache; the runs keep what was expected of them, and the planner shows its errors."""
+    """Probed once, then from the cache; the runs keep what was expected of them, and the planner shows its errors.
+
+    Where the time did not suffice for all sorts of steps, they are measured at the next call.
+    """
     done = asked(place, "plan", "toy.toml", "--memory", "2 GiB", "--certify", "--json")
     assert done.returncode == 0, done.stderr
     assert "measuring steps" in done.stderr
@@ -72,8 +75,9 @@ def test_a_toy_study_is_planned_certified_run_and_compared(place: Path) -> None:
             assert one["predicted"]["trainable_parameters"] == one["trainable_parameters"]
             assert one["predicted"]["adapter_bytes"] == one["adapter_bytes"]
 
+    whole = all(json.loads(path.read_text())["complete"] for path in place.glob("home/calibrations/*/*.json"))
     again = asked(place, "plan", "toy.toml", "--memory", "2 GiB", "--json")
-    assert "measuring steps" not in again.stderr
+    assert ("measuring steps" in again.stderr) != whole
     record = last_json(again)["record"]
     assert record["runs"] == 3
     assert record["memory_error_median"] < 0.3
